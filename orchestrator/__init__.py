@@ -1,0 +1,1 @@
+"""Declare, grow and balance Azure Database for PostgreSQL elastic clusters (flexible server + Citus)."""

@@ -1,0 +1,1 @@
+"""One module per remote system; foreign errors stop here and become `orchestrator.core.errors`."""

@@ -1,0 +1,74 @@
+"""Desired state of one service: its role, its schema, how its tables are spread over the nodes, who else may read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+# Quoted identifiers are legal in PostgreSQL and reach it through psycopg.sql, so only length and emptiness are ruled out.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00\"]+$")]
+TablePrivilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True)
+
+
+class Password(_Model):
+    """Where a service's password comes from: an environment variable, a file, or `generate` (kept in a 0600 file)."""
+
+    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+    generate: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Password:
+        if (self.env is not None) + (self.file is not None) + self.generate != 1:
+            raise ValueError("name exactly one of env, file and generate: true")
+        return self
+
+
+class Grant(_Model):
+    """Another role's rights on every table of this service's schema, those of later migrations included."""
+
+    role: Name
+    privileges: Annotated[tuple[TablePrivilege, ...], Field(min_length=1)] = ("SELECT",)
+
+
+class ServiceSpec(_Model):
+    """One service. Role defaults to the name, schema to the role: then `search_path` needs no setting."""
+
+    name: Name
+    role: Name | None = None
+    schema_: Name | None = Field(default=None, alias="schema")
+    sharding: Literal["schema", "row"] = "schema"
+    distribution_column: Name | None = Field(default=None, description="Row sharding only; every table that has it is distributed by it.")
+    reference_tables: tuple[Name, ...] = Field(default=(), description="Row sharding only; copied whole to every node.")
+    migrations: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="SQL files or folders of them, relative to the stack file; run once each, in this order."
+    )
+    grants: tuple[Grant, ...] = ()
+    connection_limit: Annotated[int, Field(ge=-1, le=262143)] = -1
+    password: Password = Password(generate=True)
+
+    @property
+    def role_name(self) -> str:
+        return self.role or self.name
+
+    @property
+    def schema_name(self) -> str:
+        return self.schema_ or self.role_name
+
+    @model_validator(mode="after")
+    def _row_or_schema(self) -> ServiceSpec:
+        if self.sharding == "row" and self.distribution_column is None:
+            raise ValueError("sharding: row needs a distributionColumn")
+        if self.sharding == "schema" and (self.distribution_column or self.reference_tables):
+            raise ValueError("distributionColumn and referenceTables belong to sharding: row")
+        if self.schema_name in {"public", "pg_catalog", "information_schema", "orchestrator", "citus", "citus_internal"}:
+            raise ValueError(f"schema {self.schema_name} cannot belong to a service; choose a schema of its own")
+        if self.role_name.startswith("pg_") or self.schema_name.startswith("pg_"):
+            raise ValueError("names that begin with pg_ are reserved by PostgreSQL")
+        return self
