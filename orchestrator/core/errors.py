@@ -106,8 +106,17 @@ class LoginRefused(Refused):
 class DatabaseError(OrchestratorError):
     """PostgreSQL or Citus refused a statement. `sqlstate` is often XX000 in Citus: classify by text, not by it."""
 
-    def __init__(self, doing: str, text: str, *, sqlstate: str = "", detail: str = "", hint: str = "", fix: str = "") -> None:
-        self.doing, self.text, self.sqlstate, self.detail, self.hint, self.fix = doing, text, sqlstate, detail, hint, fix
+    def __init__(
+        self, doing: str, text: str, *, sqlstate: str = "", detail: str = "", hint: str = "", fix: str = ""
+    ) -> None:
+        self.doing, self.text, self.sqlstate, self.detail, self.hint, self.fix = (
+            doing,
+            text,
+            sqlstate,
+            detail,
+            hint,
+            fix,
+        )
         parts = [f"{doing}: {text}"]
         parts += [part for part in (detail, hint) if part and not fix]
         if fix:

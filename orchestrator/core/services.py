@@ -44,10 +44,13 @@ class ServiceSpec(_Model):
     role: Name | None = None
     schema_: Name | None = Field(default=None, alias="schema")
     sharding: Literal["schema", "row"] = "schema"
-    distribution_column: Name | None = Field(default=None, description="Row sharding only; every table that has it is distributed by it.")
+    distribution_column: Name | None = Field(
+        default=None, description="Row sharding only; every table that has it is distributed by it."
+    )
     reference_tables: tuple[Name, ...] = Field(default=(), description="Row sharding only; copied whole to every node.")
     migrations: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        default=(), description="SQL files or folders of them, relative to the stack file; run once each, in this order."
+        default=(),
+        description="SQL files or folders of them, relative to the stack file; run once each, in this order.",
     )
     grants: tuple[Grant, ...] = ()
     connection_limit: Annotated[int, Field(ge=-1, le=262143)] = -1
@@ -67,7 +70,14 @@ class ServiceSpec(_Model):
             raise ValueError("sharding: row needs a distributionColumn")
         if self.sharding == "schema" and (self.distribution_column or self.reference_tables):
             raise ValueError("distributionColumn and referenceTables belong to sharding: row")
-        if self.schema_name in {"public", "pg_catalog", "information_schema", "orchestrator", "citus", "citus_internal"}:
+        if self.schema_name in {
+            "public",
+            "pg_catalog",
+            "information_schema",
+            "orchestrator",
+            "citus",
+            "citus_internal",
+        }:
             raise ValueError(f"schema {self.schema_name} cannot belong to a service; choose a schema of its own")
         if self.role_name.startswith("pg_") or self.schema_name.startswith("pg_"):
             raise ValueError("names that begin with pg_ are reserved by PostgreSQL")

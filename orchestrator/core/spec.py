@@ -26,7 +26,12 @@ IpV4 = Annotated[str, StringConstraints(pattern=r"^(\d{1,3}\.){3}\d{1,3}$")]
 
 class Model(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True, validate_default=False
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        strict=True,
+        validate_default=False,
     )
 
 
@@ -59,7 +64,9 @@ class Storage(Model):
     @classmethod
     def _no_auto_grow(cls, value: object) -> object:
         if value is True:
-            raise ValueError("elastic clusters cannot grow their storage by themselves; remove the key and size the storage")
+            raise ValueError(
+                "elastic clusters cannot grow their storage by themselves; remove the key and size the storage"
+            )
         return value
 
 
@@ -89,7 +96,8 @@ class PgBouncer(Model):
     default_pool_size: Annotated[int, Field(ge=1, le=4950)] = 50
     max_client_conn: Annotated[int, Field(ge=1, le=50000)] = 5000
     max_prepared_statements: Annotated[int, Field(ge=0, le=5000)] = Field(
-        default=200, description="0 is Azure's default and breaks protocol-level prepared statements in transaction mode."
+        default=200,
+        description="0 is Azure's default and breaks protocol-level prepared statements in transaction mode.",
     )
 
 
@@ -159,15 +167,19 @@ class ClusterSpec(Model):
     resource_group: Annotated[str, Field(min_length=1, max_length=90)]
     subscription_id: str | None = Field(default=None, description="Defaults to AZURE_SUBSCRIPTION_ID.")
     location: Annotated[str, Field(min_length=1, examples=["northeurope"])]
-    nodes: Annotated[int, Field(json_schema_extra={
-        "minimum": limit("cluster.nodes").minimum, "maximum": limit("cluster.nodes").maximum})] = 2
+    nodes: Annotated[
+        int,
+        Field(json_schema_extra={"minimum": limit("cluster.nodes").minimum, "maximum": limit("cluster.nodes").maximum}),
+    ] = 2
     postgres_version: Annotated[str, Field(json_schema_extra={"enum": list(limit("postgres.versions").values)})] = "17"
     compute: Compute = Compute()
     storage: Storage = Storage()
     high_availability: Literal["Disabled", "SameZone", "ZoneRedundant"] = "Disabled"
     backup: Backup = Backup()
     maintenance_window: MaintenanceWindow | None = None
-    database: Annotated[Identifier, Field(description="The cluster's only user database; fixed at creation.")] = "postgres"
+    database: Annotated[Identifier, Field(description="The cluster's only user database; fixed at creation.")] = (
+        "postgres"
+    )
     administrator_login: Identifier = "clusteradmin"
     administrator_password: SecretSource = SecretSource(env="ORCHESTRATOR_ADMIN_PASSWORD")
     pgbouncer: PgBouncer = PgBouncer()
@@ -220,7 +232,9 @@ class ClusterSpec(Model):
         _unique("services", [service.schema_name for service in self.services], "schema")
         for service in self.services:
             if service.role_name == self.administrator_login:
-                raise ValueError(f"service {service.name} cannot use the administrator's role {self.administrator_login}")
+                raise ValueError(
+                    f"service {service.name} cannot use the administrator's role {self.administrator_login}"
+                )
         return self
 
 

@@ -1,0 +1,76 @@
+"""What a run tells its views, as a fixed list of types. Views render one stream of them; nothing else leaves a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """Steps are numbered from 1 within a run."""
+
+    number: int
+    of: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """`done` of `total` moves or nodes, bytes where known, `seconds_left` as far as it can be told from this step."""
+
+    number: int
+    text: str
+    done: int | None = None
+    total: int | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    number: int
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    number: int
+    title: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know that is neither progress nor failure."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Asks the driver to come back after `seconds`; the driver answers with the time in seconds since the start."""
+
+    seconds: float
+    reason: str
+    timeout: float
+
+
+Event: TypeAlias = StepStarted | StepProgress | StepSucceeded | StepFailed | Notice
+
+EVENT_TYPES = {
+    StepStarted: "step_started",
+    StepProgress: "step_progress",
+    StepSucceeded: "step_succeeded",
+    StepFailed: "step_failed",
+    Notice: "notice",
+}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """One JSON object; absent values are left out."""
+    return {"type": EVENT_TYPES[type(event)]} | {
+        key: value for key, value in asdict(event).items() if value is not None
+    }

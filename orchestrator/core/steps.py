@@ -1,0 +1,219 @@
+"""The steps a plan is made of. Each *ensures* an end state and can be repeated; each is inert data.
+
+`title` says in the user's words what the step is about to make true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from orchestrator.core.placement import Move
+
+TransferMode = Literal["auto", "force_logical", "block_writes"]
+
+AT_ONCE = "citus.max_background_task_executors"
+PER_NODE = "citus.max_background_task_executors_per_node"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+@dataclass(frozen=True, slots=True)
+class SettleServer:
+    """Wait until an operation that Azure is already running on the server has ended."""
+
+    state: str
+
+    @property
+    def title(self) -> str:
+        return f"wait for Azure: the server is {self.state}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeCluster:
+    before: int
+    after: int
+
+    @property
+    def title(self) -> str:
+        return f"grow the cluster from {self.before} to {self.after} nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitNodes:
+    """Wait until that many nodes are active, have the metadata and may hold shards: ARM's answer alone is not enough."""
+
+    nodes: int
+
+    @property
+    def title(self) -> str:
+        return f"wait until all {self.nodes} nodes have joined"
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseExecutors:
+    """Let several moves run at once. Both settings default to 1 and raising only one of them changes nothing.
+
+    Source: measured on Citus 13.2; the values found are noted down in the cluster first, to be put back.
+    """
+
+    at_once: int
+    per_node: int
+
+    @property
+    def title(self) -> str:
+        return f"allow {_count(self.at_once, 'move')} at once, {self.per_node} per node"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRebalance:
+    """A rebalance is in flight already, by an earlier run or by somebody else: adopt it."""
+
+    job_id: int
+
+    @property
+    def title(self) -> str:
+        return f"follow the rebalance that is already running (job {self.job_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceShards:
+    """`moves` are predicted: what Citus will plan by itself when nothing changes until then."""
+
+    strategy: str
+    transfer_mode: TransferMode
+    moves: tuple[Move, ...]
+
+    @property
+    def title(self) -> str:
+        return f"rebalance with {self.strategy}: {_count(len(self.moves), 'move')}"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSettings:
+    """Put back the settings that a run of ours raised. Pairs of name and value."""
+
+    values: tuple[tuple[str, str], ...]
+
+    @property
+    def title(self) -> str:
+        return "put back " + ", ".join(f"{name} = {value}" for name, value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCluster:
+    """Observe once more and compare with what was asked for. `shard_ids` existed before and must still exist."""
+
+    nodes: int
+    shard_ids: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        return "verify nodes, placement and settings"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureBookkeeping:
+    """The regular schema `orchestrator`, where the cluster remembers which migrations ran."""
+
+    @property
+    def title(self) -> str:
+        return "make the schema orchestrator, which records migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureRole:
+    """A LOGIN role with its password (sent as a SCRAM verifier), connection limit and search_path.
+
+    `search_path` is the schema to put first, or None where role and schema have the same name and PostgreSQL's
+    default `"$user", public` does it. The admin becomes a member: without that it can neither make the schema nor
+    rebalance it.
+    """
+
+    service: str
+    role: str
+    connection_limit: int
+    search_path: str | None
+    create: bool
+    set_password: bool
+    grant_to_admin: bool
+
+    @property
+    def title(self) -> str:
+        return f"{'create' if self.create else 'alter'} role {self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureSchema:
+    """`create` it, owned by the role, and `distribute` it (schema sharding) where asked."""
+
+    service: str
+    schema: str
+    role: str
+    create: bool
+    distribute: bool
+
+    @property
+    def title(self) -> str:
+        verbs = [verb for verb, wanted in (("create", self.create), ("distribute", self.distribute)) if wanted]
+        return f"{' and '.join(verbs)} schema {self.schema}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunMigration:
+    """Run one file as the service's role and record it, both in one transaction."""
+
+    service: str
+    role: str
+    schema: str
+    name: str
+    sha256: str
+
+    @property
+    def title(self) -> str:
+        return f"run migration {self.name} as {self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureRowTables:
+    """Distribute the schema's tables by `column`, and copy `reference_tables` to every node."""
+
+    service: str
+    schema: str
+    column: str
+    reference_tables: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"distribute the tables of {self.schema} by {self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureGrant:
+    """Another role's rights on the schema's tables, later ones included."""
+
+    service: str
+    schema: str
+    owner: str
+    role: str
+    privileges: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"grant {', '.join(self.privileges)} on {self.schema} to {self.role}"
+
+
+ServiceStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigration | EnsureRowTables | EnsureGrant
+ClusterStep: TypeAlias = (
+    SettleServer
+    | ResizeCluster
+    | AwaitNodes
+    | RaiseExecutors
+    | FollowRebalance
+    | RebalanceShards
+    | RestoreSettings
+    | VerifyCluster
+)
+Step: TypeAlias = ClusterStep | ServiceStep
