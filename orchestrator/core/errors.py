@@ -70,8 +70,8 @@ class ScaleInRefused(Refused):
 class TooManyNodes(Refused):
     def __init__(self, wanted: int, maximum: int, source: str, as_of: str) -> None:
         super().__init__(
-            f"{wanted} nodes were asked for; Azure takes at most {maximum} in an elastic cluster ({source}, as of {as_of}). "
-            "If Azure has raised its limit since, update `cluster.nodes.max` in orchestrator/core/limits.json."
+            f"{wanted} nodes were asked for; Azure takes at most {maximum} in an elastic cluster "
+            f"({source}, as of {as_of}). If Azure has raised its limit since, update `cluster.nodes.max` in orchestrator/core/limits.json."
         )
 
 
@@ -126,6 +126,14 @@ class DatabaseError(OrchestratorError):
 
 class ConnectionLost(DatabaseError):
     """The connection broke while a statement was under way: its outcome is unknown and must be read back."""
+
+
+class RebalanceRunning(DatabaseError):
+    """A rebalance was started meanwhile: by an earlier run, or by somebody else. `job_id` is None where Citus names none."""
+
+    def __init__(self, doing: str, text: str, job_id: int | None) -> None:
+        self.job_id = job_id
+        super().__init__(doing, text, fix="Run the same command again: it follows the rebalance that is running")
 
 
 class ArmError(OrchestratorError):

@@ -84,7 +84,7 @@ def predict(
 
 
 def _pools(groups: Sequence[ShardGroup], eligible: int) -> list[list[ShardGroup]]:
-    """Colocation groups with at least as many shard groups as nodes stand alone and come first; the rest is one pool."""
+    """Colocation groups with as many shard groups as nodes or more stand alone and come first; the rest is one pool."""
     by_colocation: dict[int, list[ShardGroup]] = defaultdict(list)
     for group in sorted(groups, key=lambda group: group.shard_id):
         by_colocation[group.colocation_id].append(group)

@@ -1,12 +1,20 @@
-"""What Azure Resource Manager says about a cluster."""
+"""What Azure Resource Manager says about a cluster: the server, its operations, its parameters. Data only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.core.errors import ArmBusy
+
+# `Unknown`: ARM has forgotten the operation. Only the server itself then tells how it ended.
+OperationStatus = Literal["InProgress", "Succeeded", "Failed", "Canceled", "Unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
+    """One GET of the server. `state` is Azure's word (Ready, Updating, Stopped, ...); `ha_mode` Disabled when absent."""
+
     name: str
     state: str
     nodes: int
@@ -20,3 +28,43 @@ class ServerReading:
     ha_mode: str
     storage_gb: int
     resource_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A long-running operation that ARM accepted. `url` is signed by ARM: it is used as it came, never rebuilt."""
+
+    url: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationReading:
+    """One poll. `code` and `message` are ARM's own words when it failed; `retry_after` its wish in seconds, if any."""
+
+    status: OperationStatus
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One server parameter. Values are text; `source` is `user-override` or `system-default`."""
+
+    value: str
+    default: str
+    source: str
+    read_only: bool
+    dynamic: bool
+    pending_restart: bool
+
+
+class ServerBusy(ArmBusy):
+    """A reason to wait. `retry_after` holds the seconds that ARM asked for, None when it named none."""
+
+    def __init__(
+        self, doing: str, code: str, text: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(doing, code, text, status=status)
+        self.retry_after = retry_after

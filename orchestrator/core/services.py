@@ -1,4 +1,4 @@
-"""Desired state of one service: its role, its schema, how its tables are spread over the nodes, who else may read them."""
+"""Desired state of one service: its role, its schema, how its tables are spread, who may read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-# Quoted identifiers are legal in PostgreSQL and reach it through psycopg.sql, so only length and emptiness are ruled out.
+# Names reach PostgreSQL through psycopg.sql, so quoted identifiers are welcome: only their length is limited.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00\"]+$")]
 TablePrivilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
 

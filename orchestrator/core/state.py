@@ -46,11 +46,15 @@ class ShardGroup:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceTask:
-    """One task of a background job. `retries` counts failures so far; `message` is the last one's text."""
+    """One task of a background job. `retries` counts failures so far; `message` is the last one's text.
+
+    `shard_id` is None for the task that copies reference tables to new nodes.
+    """
 
     task_id: int
     status: str
     command: str
+    shard_id: int | None = None
     retries: int = 0
     message: str = ""
     phase: str | None = None
@@ -77,6 +81,14 @@ class RebalanceJob:
     @property
     def done(self) -> int:
         return sum(task.status == "done" for task in self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRebalance:
+    """Citus' answer to a start: the job, or None when it found nothing worth moving, and its notices."""
+
+    job_id: int | None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class ResizeCluster:
 
 @dataclass(frozen=True, slots=True)
 class AwaitNodes:
-    """Wait until that many nodes are active, have the metadata and may hold shards: ARM's answer alone is not enough."""
+    """Until that many nodes are active, have the metadata and may hold shards: ARM's answer alone is not enough."""
 
     nodes: int
 

@@ -1,0 +1,181 @@
+"""The database: nodes, placement and rebalance jobs, read and changed through the coordinator.
+
+Placement is read from pg_dist_* (no remote calls), sizes once from citus_shard_sizes(); the monitoring views ask every
+node on every read. One connection, kept for the run; it also holds the advisory lock of the run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row, scalar_row
+
+from orchestrator.clients import citus_sql
+from orchestrator.clients.bookkeeping import ensure_bookkeeping
+from orchestrator.clients.citus_errors import translated
+from orchestrator.core.errors import AlreadyRunning, DatabaseError, NotCoordinator
+from orchestrator.core.state import (
+    ClusterState,
+    Node,
+    RebalanceJob,
+    RebalanceTask,
+    ShardGroup,
+    StartedRebalance,
+    Strategy,
+)
+from orchestrator.core.steps import AT_ONCE, PER_NODE, TransferMode
+
+# Two 32-bit keys of the run's advisory lock: "orch" in ASCII, and 1 for "one run per cluster".
+LOCK = (0x6F726368, 1)
+_MOVE = re.compile(r"citus_move_shard_placement\((\d+),")
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    coordinator: bool
+    citus_version: str
+    server_version: int
+    base_cost: int
+    at_once: int
+    per_node: int
+    leftovers: int
+    bookkeeping: bool
+
+
+class CitusClient:
+    """A connection to the coordinator as the cluster's administrator. `endpoint` names it in errors."""
+
+    def __init__(self, connection: psycopg.Connection[Any], endpoint: str) -> None:
+        self._connection = connection
+        self._endpoint = endpoint
+        self._notices: list[str] = []
+        connection.add_notice_handler(lambda diagnostic: self._notices.append(diagnostic.message_primary or ""))
+
+    def check_coordinator(self) -> None:
+        """Raises NotCoordinator on a worker, where rebalancing would not refuse but make a broken job."""
+        with translated("ask which node answered"):
+            coordinator = self._connection.execute("SELECT citus_is_coordinator()").fetchone()
+        if not coordinator or not coordinator[0]:
+            raise NotCoordinator(self._endpoint)
+
+    def lock(self) -> None:
+        """Take the run's advisory lock, held until the connection closes. Raises AlreadyRunning."""
+        with translated("take the run's lock"):
+            row = self._connection.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK).fetchone()
+            if row and row[0]:
+                return
+            with self._connection.cursor(row_factory=scalar_row) as cursor:
+                holder = cursor.execute(citus_sql.LOCK_HOLDER, LOCK).fetchone()
+        raise AlreadyRunning(holder or "its session has just ended; try again")
+
+    def observe(self) -> ClusterState:
+        """Everything but the control plane's view and the services."""
+        with translated("read the cluster"), self._connection.transaction():
+            session = self._rows(_Session, citus_sql.SESSION)[0]
+            nodes = self._rows(Node, citus_sql.NODES)
+            strategies = self._rows(Strategy, citus_sql.STRATEGIES)
+            kept = self._kept_settings() if session.bookkeeping else {}
+        with translated("read the placement of shards"):
+            groups = self._shard_groups()
+        return ClusterState(
+            server=None,
+            citus_version=session.citus_version,
+            server_version=session.server_version,
+            nodes=tuple(nodes),
+            shard_groups=groups,
+            strategies=tuple(replace(s, base_cost=session.base_cost if s.by_size else 0) for s in strategies),
+            job=self._last_job(),
+            executors=(session.at_once, session.per_node),
+            kept_settings=kept,
+            leftovers=session.leftovers,
+        )
+
+    def read_nodes(self) -> tuple[Node, ...]:
+        with translated("read the nodes"):
+            return tuple(self._rows(Node, citus_sql.NODES))
+
+    def read_executors(self) -> tuple[int, int]:
+        """The two settings for parallel moves as the coordinator has them now: all at once, per node."""
+        with translated("read the executor settings"):
+            session = self._rows(_Session, citus_sql.SESSION)[0]
+        return session.at_once, session.per_node
+
+    def start_rebalance(self, strategy: str, transfer_mode: TransferMode) -> StartedRebalance:
+        """Start Citus' background job. `job_id` is None when Citus finds nothing worth moving; the notices say why."""
+        self._notices.clear()
+        with translated("start the rebalance"):
+            row = self._connection.execute(
+                "SELECT citus_rebalance_start(rebalance_strategy := %s, shard_transfer_mode := %s::text::citus.shard_transfer_mode)",
+                (strategy, transfer_mode),
+            ).fetchone()
+        return StartedRebalance(row[0] if row else None, tuple(self._notices))
+
+    def stop_rebalance(self) -> None:
+        with translated("stop the rebalance"):
+            self._connection.execute("SELECT citus_rebalance_stop()")
+
+    def read_job(self, job_id: int) -> RebalanceJob:
+        """State and tasks from the coordinator's own tables; bytes and phase where the nodes answer.
+
+        `citus_rebalance_status()` fails while a node is down in the middle of a move, the tables never do.
+        """
+        with translated(f"read rebalance job {job_id}"):
+            with self._connection.cursor(row_factory=dict_row) as cursor:
+                job = cursor.execute(citus_sql.JOB, (job_id,)).fetchone()
+                tasks = cursor.execute(citus_sql.TASKS, (job_id,)).fetchall()
+        if job is None:
+            raise DatabaseError(f"read rebalance job {job_id}", "Citus no longer knows this job")
+        progress = self._progress() if job["state"] == "running" else {}
+        return RebalanceJob(job["job_id"], job["state"], tuple(_task(task, progress) for task in tasks))
+
+    def keep_settings(self, values: Mapping[str, str]) -> None:
+        """Note down settings before they are raised; values noted by an earlier, interrupted run win."""
+        with translated("note down the settings to put back"), self._connection.transaction():
+            ensure_bookkeeping(self._connection)
+            self._connection.cursor().executemany(
+                "INSERT INTO orchestrator.kept_setting (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                list(values.items()),
+            )
+
+    def forget_settings(self) -> None:
+        with translated("forget the settings that were put back"):
+            self._connection.execute("DELETE FROM orchestrator.kept_setting")
+
+    def _rows(self, kind: type[Any], query: Any, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        with self._connection.cursor(row_factory=class_row(kind)) as cursor:
+            return cursor.execute(query, parameters or None).fetchall()
+
+    def _kept_settings(self) -> dict[str, str]:
+        rows = self._connection.execute("SELECT name, value FROM orchestrator.kept_setting").fetchall()
+        return {name: value for name, value in rows if name in {AT_ONCE, PER_NODE}}
+
+    def _shard_groups(self) -> tuple[ShardGroup, ...]:
+        rows = self._connection.cursor(row_factory=dict_row).execute(citus_sql.SHARD_GROUPS).fetchall()
+        return tuple(ShardGroup(**(row | {"tables": tuple(row["tables"])})) for row in rows)
+
+    def _last_job(self) -> RebalanceJob | None:
+        with translated("look for a rebalance"):
+            row = self._connection.execute(citus_sql.LAST_JOB).fetchone()
+        return self.read_job(row[0]) if row else None
+
+    def _progress(self) -> dict[int, dict[str, Any]]:
+        with suppress(psycopg.errors.ConnectionException, psycopg.errors.InternalError_):
+            rows = self._connection.cursor(row_factory=dict_row).execute(citus_sql.PROGRESS).fetchall()
+            return {row["shard_id"]: row for row in rows}
+        return {}
+
+
+def _task(row: dict[str, Any], progress: Mapping[int, dict[str, Any]]) -> RebalanceTask:
+    found = _MOVE.search(row["command"])
+    shard_id = int(found[1]) if found else None
+    seen = progress.get(shard_id) if shard_id is not None and row["status"] == "running" else None
+    if seen is None:
+        return RebalanceTask(**row, shard_id=shard_id)
+    return RebalanceTask(
+        **row, shard_id=shard_id, phase=seen["phase"], bytes_done=seen["done"], bytes_total=seen["total"]
+    )

@@ -1,0 +1,80 @@
+"""The statements of `citus.py`. Text only; values are bound, never formatted in."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+SESSION: LiteralString = """
+    SELECT citus_is_coordinator() AS coordinator,
+           citus_version() AS citus_version,
+           current_setting('server_version_num')::int AS server_version,
+           pg_size_bytes(coalesce(current_setting('citus.rebalancer_by_disk_size_base_cost', true), '100MB')) AS base_cost,
+           coalesce(current_setting('citus.max_background_task_executors', true), '1')::int AS at_once,
+           coalesce(current_setting('citus.max_background_task_executors_per_node', true), '1')::int AS per_node,
+           (SELECT count(*)::int FROM pg_catalog.pg_dist_cleanup) AS leftovers,
+           to_regclass('orchestrator.kept_setting') IS NOT NULL AS bookkeeping
+"""
+
+NODES: LiteralString = """
+    SELECT nodeid AS node_id, groupid AS group_id, nodename AS host, nodeport AS port, isactive AS active,
+           coalesce(metadatasynced, false) AS metadata_synced, shouldhaveshards AS should_have_shards
+    FROM pg_catalog.pg_dist_node
+    WHERE noderole = 'primary'
+    ORDER BY nodeid
+"""
+
+# Hash-distributed tables (partmethod h) and single-shard ones (n, but not reference tables, whose repmodel is t, and not
+# local tables that Citus tracks, whose colocation id is 0). Shards of one colocation group and key range move together.
+SHARD_GROUPS: LiteralString = """
+    WITH sizes AS MATERIALIZED (SELECT shard_id::bigint AS shardid, size FROM pg_catalog.citus_shard_sizes())
+    SELECT min(shard.shardid) AS shard_id,
+           part.colocationid AS colocation_id,
+           node.nodeid AS node_id,
+           CASE WHEN count(sizes.size) = count(*) THEN sum(sizes.size)::bigint END AS bytes,
+           array_agg(DISTINCT format('%s.%s', space.nspname, class.relname)) AS tables,
+           min(space.nspname) FILTER (WHERE tenant.schemaid IS NOT NULL) AS schema
+    FROM pg_catalog.pg_dist_shard shard
+    JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
+    JOIN pg_catalog.pg_dist_placement placement USING (shardid)
+    JOIN pg_catalog.pg_dist_node node ON node.groupid = placement.groupid AND node.noderole = 'primary'
+    JOIN pg_catalog.pg_class class ON class.oid = shard.logicalrelid
+    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+    LEFT JOIN pg_catalog.pg_dist_schema tenant ON tenant.schemaid = space.oid
+    LEFT JOIN sizes ON sizes.shardid = shard.shardid
+    WHERE part.partmethod = 'h' OR (part.partmethod = 'n' AND part.repmodel = 's' AND part.colocationid > 0)
+    GROUP BY part.colocationid, node.nodeid, shard.shardminvalue
+    ORDER BY 1
+"""
+
+STRATEGIES: LiteralString = """
+    SELECT name::text, shard_cost_function::text LIKE '%citus_shard_cost_by_disk_size' AS by_size,
+           default_threshold::float8 AS threshold, improvement_threshold::float8, default_strategy AS is_default
+    FROM pg_catalog.pg_dist_rebalance_strategy
+"""
+
+LAST_JOB: LiteralString = """
+    SELECT job_id, state::text FROM pg_catalog.pg_dist_background_job
+    WHERE job_type = 'rebalance' ORDER BY job_id DESC LIMIT 1
+"""
+
+JOB: LiteralString = """
+    SELECT job_id, state::text FROM pg_catalog.pg_dist_background_job WHERE job_id = %s
+"""
+
+TASKS: LiteralString = """
+    SELECT task_id, status::text, command, coalesce(retry_count, 0) AS retries, message
+    FROM pg_catalog.pg_dist_background_task WHERE job_id = %s ORDER BY task_id
+"""
+
+PROGRESS: LiteralString = """
+    SELECT shardid AS shard_id, min(status) AS phase,
+           sum(source_shard_size)::bigint AS total, sum(target_shard_size)::bigint AS done
+    FROM pg_catalog.get_rebalance_progress() GROUP BY 1
+"""
+
+LOCK_HOLDER: LiteralString = """
+    SELECT format('process %s of %s, since %s', activity.pid, coalesce(activity.usename, 'somebody'),
+                  to_char(activity.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'))
+    FROM pg_catalog.pg_locks lock JOIN pg_catalog.pg_stat_activity activity USING (pid)
+    WHERE lock.locktype = 'advisory' AND lock.granted AND lock.classid = %s AND lock.objid = %s LIMIT 1
+"""

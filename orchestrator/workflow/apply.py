@@ -1,0 +1,130 @@
+"""Make a plan true, as a generator of events. Whatever it waits for it yields; it never sleeps and has no clock.
+
+Level-triggered: after the steps the world is observed again, and what is still missing is planned again. So the same
+command continues after any interruption, and a plan without steps means converged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from orchestrator.core.errors import OrchestratorError, VerificationFailed
+from orchestrator.core.events import StepFailed, StepStarted, StepSucceeded
+from orchestrator.core.plan import Plan
+from orchestrator.core.state import ClusterState, ServicesState, ShardGroup
+from orchestrator.core.steps import (
+    AwaitNodes,
+    FollowRebalance,
+    RaiseExecutors,
+    RebalanceShards,
+    ResizeCluster,
+    RestoreSettings,
+    SettleServer,
+    Step,
+    VerifyCluster,
+)
+from orchestrator.workflow import server
+from orchestrator.workflow.protocols import ControlPlane, Database, Services
+from orchestrator.workflow.rebalance import follow, rebalance
+from orchestrator.workflow.verify import verify
+from orchestrator.workflow.waiting import Run, when_connected, when_free
+
+# Sizes change while shards move, so one more rebalance can be worthwhile after the first; a third never was so far.
+MOST_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class World:
+    """What a run works on. `control` is absent where only the database is touched."""
+
+    database: Database
+    control: ControlPlane | None = None
+    services: Services | None = None
+
+
+def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
+    """One reading of everything that this world has."""
+    state = yield from when_connected(world.database.observe, "read the cluster")
+    if world.control is not None:
+        server_reading = yield from when_free(world.control.read_server, "read the server")
+        state = replace(state, server=server_reading)
+    if services is not None:
+        state = replace(state, services=services())
+    return state
+
+
+def converge(
+    world: World, first: Plan, state: ClusterState, replan: Callable[[], Run[tuple[Plan, ClusterState]]]
+) -> Run[ClusterState]:
+    """Apply plans until one has no steps. Raises VerificationFailed when the world does not settle."""
+    plan, number = first, 0
+    for _ in range(MOST_ROUNDS):
+        if not plan.steps:
+            return state
+        yield from apply(plan, world, state.shard_groups, number)
+        number += len(plan.steps)
+        plan, state = yield from replan()
+    if plan.steps:
+        raise VerificationFailed([f"there is still something to do after {MOST_ROUNDS} rounds: {plan.steps[0].title}"])
+    return state
+
+
+def apply(plan: Plan, world: World, groups: tuple[ShardGroup, ...], offset: int = 0) -> Run[None]:
+    """Every step in order. Settings that were raised are put back also when a step after that fails."""
+    of = offset + len(plan.steps)
+    for number, step in enumerate(plan.steps, offset + 1):
+        yield StepStarted(number, of, step.title)
+        try:
+            note = yield from _perform(number, step, world, groups)
+        except OrchestratorError as error:
+            yield StepFailed(number, step.title, str(error))
+            yield from _put_back(plan, number - offset, world, of)
+            raise
+        yield StepSucceeded(number, step.title, note)
+
+
+def _put_back(plan: Plan, failed: int, world: World, of: int) -> Run[None]:
+    """Only what was raised by a step that ran, and never while a job still uses it."""
+    raised = any(isinstance(step, RaiseExecutors) for step in plan.steps[: failed - 1])
+    later = [step for step in plan.steps[failed:] if isinstance(step, RestoreSettings)]
+    if not (raised and later and isinstance(plan.steps[failed - 1], RebalanceShards)):
+        return
+    job = world.database.observe().job
+    if job is not None and job.in_flight:
+        return
+    yield StepStarted(of, of, later[0].title)
+    note = yield from _perform(of, later[0], world, ())
+    yield StepSucceeded(of, later[0].title, note)
+
+
+def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ...]) -> Run[str]:
+    match step:
+        case SettleServer():
+            return (yield from server.settle_server(number, _control(world)))
+        case ResizeCluster():
+            return (yield from server.resize(number, step, _control(world)))
+        case AwaitNodes():
+            return (yield from server.await_nodes(number, step, world.database))
+        case RaiseExecutors():
+            return (yield from server.raise_executors(step, _control(world), world.database))
+        case RestoreSettings():
+            return (yield from server.restore(step, _control(world), world.database))
+        case FollowRebalance():
+            return (yield from follow(number, step.job_id, world.database, groups, ours=False))
+        case RebalanceShards():
+            return (yield from rebalance(number, step, world.database, groups))
+        case VerifyCluster():
+            state = yield from observe(world)
+            if failures := verify(step, state):
+                raise VerificationFailed(failures)
+            return "everything is as asked for"
+        case _:
+            assert world.services is not None
+            world.services.ensure(step)
+            return ""
+
+
+def _control(world: World) -> ControlPlane:
+    assert world.control is not None, "a plan with steps on the server is only made where the server was read"
+    return world.control

@@ -1,0 +1,123 @@
+"""Steps on shards: start or adopt Citus' background job and follow it to its end.
+
+Citus retries a failing move after 5 s, 20 s, then thirty times after a minute, and the job says `running` all the
+while (measured on 13.2). So the tasks are read, not only the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.core.errors import RebalanceFailed, RebalanceRunning
+from orchestrator.core.events import Notice, StepProgress, Waiting
+from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
+from orchestrator.core.steps import RebalanceShards
+from orchestrator.workflow.protocols import Database
+from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
+
+# A move that failed this often, about a minute and a half after its first try, is not suffering from a passing fault.
+HOPELESS_RETRIES = 3
+STOP_TIMEOUT = 120.0
+
+
+def rebalance(number: int, step: RebalanceShards, database: Database, groups: Sequence[ShardGroup]) -> Run[str]:
+    try:
+        started = database.start_rebalance(step.strategy, step.transfer_mode)
+    except RebalanceRunning as running:
+        if running.job_id is None:
+            raise
+        yield Notice(f"A rebalance was started meanwhile (job {running.job_id}); following it.")
+        return (yield from follow(number, running.job_id, database, groups, ours=False))
+    if started.job_id is None:
+        said = [text for text in started.notices if not text.startswith("No moves available")]
+        yield Notice(" ".join(["Citus found no moves worth making, so nothing was rebalanced.", *said]))
+        return "no moves available"
+    return (yield from follow(number, started.job_id, database, groups, ours=True))
+
+
+def follow(number: int, job_id: int, database: Database, groups: Sequence[ShardGroup], *, ours: bool) -> Run[str]:
+    """Follow a job to its end. Raises RebalanceFailed when it failed, was cancelled, or cannot succeed any more."""
+    names = {group.shard_id: group.schema or group.tables[0] for group in groups if group.schema or group.tables}
+    sizes = {group.shard_id: group.bytes or 0 for group in groups}
+    reported: dict[int, int] = {}
+    pause = Pause(longest=1.0)
+    started = now = yield Waiting(0, "the rebalance starts", NO_TIMEOUT)
+    while True:
+        job = yield from when_connected(lambda: database.read_job(job_id), f"read job {job_id}")
+        for task in job.tasks:
+            if task.retries > reported.get(task.task_id, 0) and not task.ended:
+                reported[task.task_id] = task.retries
+                yield Notice(f"Move of {_name(task, names)} failed, Citus tries again: {_first_line(task)}")
+        if not job.in_flight:
+            return _outcome(job, names)
+        if _hopeless(job):
+            yield from _give_up(job, database, names, ours)
+        yield _progress(number, job, sizes, names, now - started)
+        now = yield Waiting(pause.next(), f"job {job_id} is {job.state}", NO_TIMEOUT)
+
+
+def _progress(
+    number: int, job: RebalanceJob, sizes: Mapping[int, int], names: Mapping[int, str], elapsed: float
+) -> StepProgress:
+    done = [task for task in job.tasks if task.status == "done"]
+    running = [task for task in job.tasks if task.status == "running"]
+    total_bytes = sum(sizes.get(task.shard_id or 0, 0) for task in job.tasks)
+    done_bytes = sum(sizes.get(task.shard_id or 0, 0) for task in done) + sum(
+        min(task.bytes_done or 0, sizes.get(task.shard_id or 0, 0)) for task in running
+    )
+    left = elapsed / len(done) * (len(job.tasks) - len(done)) if done else None
+    doing = ", ".join(f"{_name(task, names)} ({task.phase or 'starting'})" for task in running[:4])
+    more = f" and {len(running) - 4} more" if len(running) > 4 else ""
+    text = f"moving {doing}{more}" if running else f"job {job.job_id} is {job.state}"
+    return StepProgress(number, text, len(done), len(job.tasks), done_bytes, total_bytes, left)
+
+
+def _outcome(job: RebalanceJob, names: Mapping[int, str]) -> str:
+    if job.state == "finished":
+        return f"job {job.job_id}: {job.done} of {len(job.tasks)} tasks done"
+    if job.state == "cancelled":
+        raise RebalanceFailed(
+            f"Rebalance job {job.job_id} was cancelled after {job.done} of {len(job.tasks)} tasks; what was moved stays "
+            "where it is. Run the same command to move the rest."
+        )
+    raise RebalanceFailed(f"Rebalance job {job.job_id} {job.state}. {_failures(job, names)}")
+
+
+def _hopeless(job: RebalanceJob) -> bool:
+    """Some moves keep failing and nothing else is left that could still make progress."""
+    open_tasks = [task for task in job.tasks if not task.ended]
+    stuck = [task for task in open_tasks if task.retries >= HOPELESS_RETRIES]
+    alive = [task for task in open_tasks if task.retries < HOPELESS_RETRIES and task.status in {"runnable", "running"}]
+    return bool(stuck) and not alive
+
+
+def _give_up(job: RebalanceJob, database: Database, names: Mapping[int, str], ours: bool) -> Run[None]:
+    text = _failures(job, names)
+    if not ours:
+        raise RebalanceFailed(
+            f"Rebalance job {job.job_id} cannot get on. {text} It was started elsewhere, so it was left running: end it "
+            "with SELECT citus_rebalance_stop(), mend the cause, and run the same command."
+        )
+    database.stop_rebalance()
+    pause = Pause()
+    while (yield from when_connected(lambda: database.read_job(job.job_id), "read the job")).in_flight:
+        yield Waiting(pause.next(), f"job {job.job_id} is being stopped", STOP_TIMEOUT)
+    raise RebalanceFailed(
+        f"Rebalance job {job.job_id} could not get on and was stopped; {job.done} of {len(job.tasks)} tasks are done "
+        f"and stay done. {text} Mend the cause and run the same command to move the rest."
+    )
+
+
+def _failures(job: RebalanceJob, names: Mapping[int, str]) -> str:
+    failed = [task for task in job.tasks if task.message and task.status != "done" and (task.retries or task.ended)]
+    shown = [f"{_name(task, names)}: {_first_line(task)}" for task in failed[:5]]
+    more = [f"and {len(failed) - 5} more"] if len(failed) > 5 else []
+    return "; ".join(shown + more).rstrip(".") + "." if failed else "Citus gave no reason."
+
+
+def _name(task: RebalanceTask, names: Mapping[int, str]) -> str:
+    return names.get(task.shard_id, f"shard {task.shard_id}") if task.shard_id else "the reference tables"
+
+
+def _first_line(task: RebalanceTask) -> str:
+    return task.message.split("\n", 1)[0].removeprefix("ERROR:").strip()
