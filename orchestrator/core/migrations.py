@@ -21,11 +21,17 @@ class ReferenceFacts:
     to_schema: str | None
     to_table: str
     line: int
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """A table that a migration creates, with the keys it gets there or later in the same file."""
+    """A table that a migration creates, with the keys it gets there or later in the same file.
+
+    Where `created` is False the file only alters it, and these are the columns and keys that it adds. `partial` means
+    that the file shapes the table in ways that are not followed here (LIKE, AS SELECT, DROP CONSTRAINT, RENAME ...):
+    then nothing may be concluded from what is absent, nor from keys that were there before.
+    """
 
     schema: str | None
     name: str
@@ -34,12 +40,16 @@ class TableFacts:
     references: tuple[ReferenceFacts, ...] = ()
     inherits: bool = False
     line: int = 1
+    created: bool = True
+    partial: bool = False
+    partition: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One SQL file. `statements` are its statements, one by one: Citus forwards DDL as prepared statements, which
-    cannot hold several commands (SQLSTATE 42601). `triggers` are pairs of table and line.
+    cannot hold several commands (SQLSTATE 42601). `triggers` are pairs of table and line, `drops` the tables that the
+    file drops; `opaque` files run code (DO, CALL) that can do anything.
     """
 
     name: str
@@ -48,3 +58,5 @@ class Migration:
     statements: tuple[str, ...]
     tables: tuple[TableFacts, ...] = ()
     triggers: tuple[tuple[str, int], ...] = ()
+    drops: tuple[str, ...] = ()
+    opaque: bool = False

@@ -1,0 +1,118 @@
+"""Reads the migration files of a service: its statements one by one, and the facts that checks need.
+
+Files are parsed with PostgreSQL's own grammar, so that what cannot run is named with its line before anything changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from orchestrator.clients.migration_facts import Facts, line_counter, unusable
+from orchestrator.core.errors import Problem, SpecError
+from orchestrator.core.migrations import Migration
+from orchestrator.core.services import ServiceSpec
+
+
+def read_migrations(service: ServiceSpec, folder: Path) -> tuple[Migration, ...]:
+    """The service's migrations in the order in which they run. Raises SpecError with everything that is wrong."""
+    problems: list[Problem] = []
+    migrations: list[Migration] = []
+    first: dict[str, Path] = {}
+    for path in _files(service, folder, problems):
+        if path.name in first:
+            problems.append(
+                Problem(
+                    str(path),
+                    f"service {service.name} has another migration of that name, {first[path.name]}",
+                    "rename one of them: a migration is remembered by its file name",
+                )
+            )
+            continue
+        first[path.name] = path
+        migration = _read(path, service.schema_name, problems)
+        if migration is not None:
+            migrations.append(migration)
+    if problems:
+        raise SpecError(f"the migrations of service {service.name}", problems)
+    return tuple(migrations)
+
+
+def _files(service: ServiceSpec, folder: Path, problems: list[Problem]) -> Iterator[Path]:
+    for entry in service.migrations:
+        path = folder / entry
+        if path.is_dir():
+            found = sorted(path.glob("*.sql"), key=lambda item: item.name)
+            if not found:
+                problems.append(Problem(str(path), "the folder has no .sql file", "add one, or remove the entry"))
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            problems.append(
+                Problem(
+                    f"services.{service.name}.migrations",
+                    f"{path} does not exist",
+                    "paths are relative to the folder of the stack file",
+                )
+            )
+
+
+def _read(path: Path, schema: str, problems: list[Problem]) -> Migration | None:
+    raw = _bytes(path, problems)
+    if raw is None:
+        return None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(f"{path}:{line}", "the file is not UTF-8", "save it as UTF-8"))
+        return None
+    # Line ends are not part of what a migration does: the same file from another system is the same migration.
+    text = text.replace("\r\n", "\n")
+    return _parse(path, text, schema, problems)
+
+
+def _bytes(path: Path, problems: list[Problem]) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "check its permissions"))
+        return None
+
+
+def _parse(path: Path, text: str, schema: str, problems: list[Problem]) -> Migration | None:
+    from pglast import parse_sql  # here, because importing it takes longer than all the rest
+    from pglast.parser import ParseError
+
+    line_of = line_counter(text)
+    try:
+        parsed = parse_sql(text)
+    except ParseError as error:
+        problems.append(_syntax_problem(path, text, error.args, line_of))
+        return None
+    if not parsed:
+        problems.append(Problem(str(path), "the file has no statement", "remove it, or write the statement"))
+        return None
+    facts = Facts(schema, line_of)
+    statements = []
+    for raw in parsed:
+        begin = raw.stmt_location or 0
+        end = begin + raw.stmt_len if raw.stmt_len else len(text)
+        reason = unusable(raw.stmt)
+        if reason:
+            problems.append(Problem(f"{path}:{line_of(begin)}", *reason))
+        facts.add(raw.stmt)
+        statements.append(text[begin:end].strip())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return facts.migration(path.name, digest, str(path), statements)
+
+
+def _syntax_problem(path: Path, text: str, args: tuple[object, ...], line_of: Callable[[int], int]) -> Problem:
+    location = args[1] if len(args) > 1 and isinstance(args[1], int) else 0
+    where = f"{path}:{line_of(location)}"
+    if text[location : location + 1] == "\\":
+        command = text[location:].split(None, 1)[0]
+        return Problem(where, f"{command} is a command of psql, not of PostgreSQL", "remove it or write it in SQL")
+    return Problem(where, str(args[0]), "correct the statement")
