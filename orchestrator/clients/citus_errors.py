@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, DatabaseError, LoginRefused
+from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, DatabaseError, LoginRefused, RebalanceRunning
 
 # Text of the server -> what to do now. `{0}`, `{1}` ... are the groups of the pattern. The first match counts.
 _FIXES: tuple[tuple[str, str], ...] = (
@@ -61,7 +61,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
         "Use separate tables instead of INHERITS, or declare the service with `sharding: row`",
     ),
     (
-        r"triggers are not supported on (distributed|reference) tables",
+        r"triggers are not supported on (distributed|reference) tables|because it has triggers",
         "Drop the trigger and do its work in the service (or in a generated column, a default, a check constraint)",
     ),
     (
@@ -98,14 +98,6 @@ _FIXES: tuple[tuple[str, str], ...] = (
         "Both tables must have the distribution column with the same type. Change the type of one of them",
     ),
     # Rebalancing.
-    (
-        r"A rebalance is already running as job (\d+)",
-        "Let job {0} end (`orchestrator rebalance` follows it), or stop it: SELECT citus_rebalance_stop()",
-    ),
-    (
-        r"could not acquire the lock required to rebalance (\S+?)\.?$",
-        "Another session is moving shards of {0}. Wait for it to end, and run the same command again",
-    ),
     (
         r"cannot use logical replication to transfer shards of the relation (\S+) since",
         "Without a primary key the rows of {0} cannot be followed while they move. Give it a primary key, or ALTER "
@@ -199,6 +191,10 @@ _LOST = re.compile(
     r"|SSL connection has been closed|consuming input failed|could not receive data|could not send data"
     r"|sending query.* failed|server process exited"
 )
+# The second text comes while the other start, or a move by hand, has not committed yet.
+_REBALANCE_RUNNING = re.compile(
+    r"A rebalance is already running as job (\d+)|could not acquire the lock required to rebalance"
+)
 _LOST_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
 
 
@@ -224,6 +220,8 @@ def translate(
             "Whether it took effect is not known. Run the same command again: it looks first and does only what is left"
         )
         return ConnectionLost(doing, text, sqlstate=error.sqlstate or "", fix=fix)
+    if busy := _REBALANCE_RUNNING.search(text):
+        return RebalanceRunning(doing, text, int(busy[1]) if busy[1] else None)
     detail = _clean(diag.message_detail or "")
     fix = fix_for(text)
     if fix and detail:
