@@ -13,7 +13,7 @@ OperationStatus = Literal["InProgress", "Succeeded", "Failed", "Canceled", "Unkn
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """One GET of the server. `state` is Azure's word (Ready, Updating, Stopped, ...); `ha_mode` Disabled when absent."""
+    """One GET of the server. `state` is Azure's word (Ready, Updating, ...); `location` like `northeurope`."""
 
     name: str
     state: str
