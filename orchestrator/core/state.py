@@ -105,7 +105,7 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A login role. `logs_in` is whether its password was proved by logging in; None where that was not tried."""
+    """A role. `logs_in` is whether its password was proved by logging in; None where that was not tried."""
 
     name: str
     can_login: bool
@@ -113,6 +113,7 @@ class Role:
     search_path: str | None
     admin_is_member: bool
     logs_in: bool | None = None
+    superuser: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +127,24 @@ class UniqueKey:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key by its name, and the table (`schema.table`) and schema that it points to."""
+    """A foreign key by its name, and the schema and table that it points to.
+
+    `to_reference` is whether that is a reference table: those may be pointed to from everywhere.
+    """
 
     name: str
     to_schema: str
     to_table: str
+    columns: tuple[str, ...] = ()
+    to_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a service's schema. `grants` maps a role to the privileges it holds on the table."""
+    """A table of a service's schema; partitions count as part of their parent.
+
+    `grants` maps a role to the privileges it holds on the table.
+    """
 
     name: str
     owner: str

@@ -147,18 +147,20 @@ class EnsureRole:
 
 @dataclass(frozen=True, slots=True)
 class EnsureSchema:
-    """`create` it, owned by the role, and `distribute` it (schema sharding) where asked."""
+    """`create` it, owned by the role, or `take_over` what the admin owns of it; `distribute` it where asked."""
 
     service: str
     schema: str
     role: str
     create: bool
     distribute: bool
+    take_over: bool = False
 
     @property
     def title(self) -> str:
-        verbs = [verb for verb, wanted in (("create", self.create), ("distribute", self.distribute)) if wanted]
-        return f"{' and '.join(verbs)} schema {self.schema}"
+        verbs = (("create", self.create), ("hand over", self.take_over), ("distribute", self.distribute))
+        title = f"{' and '.join(verb for verb, wanted in verbs if wanted)} schema {self.schema}"
+        return f"{title}, which the admin owns, to {self.role}" if self.take_over else title
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +208,6 @@ class EnsureGrant:
 
 
 ServiceStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigration | EnsureRowTables | EnsureGrant
-ClusterStep: TypeAlias = (
-    SettleServer
-    | ResizeCluster
-    | AwaitNodes
-    | RaiseExecutors
-    | FollowRebalance
-    | RebalanceShards
-    | RestoreSettings
-    | VerifyCluster
-)
+ServerStep: TypeAlias = SettleServer | ResizeCluster | RaiseExecutors | RestoreSettings
+ClusterStep: TypeAlias = ServerStep | AwaitNodes | FollowRebalance | RebalanceShards | VerifyCluster
 Step: TypeAlias = ClusterStep | ServiceStep
