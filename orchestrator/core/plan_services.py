@@ -1,0 +1,131 @@
+"""Plans what `apply` does for the services: pure, and only steps whose effect is not there yet.
+
+Order: bookkeeping; per service its role, schema, migrations, row-sharded tables; all grants last, because a grant may
+name another service's role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from orchestrator.core.migrations import Migration
+from orchestrator.core.services import ServiceSpec
+from orchestrator.core.state import Role, Schema, ServicesState
+from orchestrator.core.steps import (
+    EnsureBookkeeping,
+    EnsureGrant,
+    EnsureRole,
+    EnsureRowTables,
+    EnsureSchema,
+    RunMigration,
+    ServiceStep,
+)
+
+Migrations = Mapping[str, Sequence[Migration]]
+
+
+def plan_services(
+    services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState
+) -> tuple[ServiceStep, ...]:
+    """The steps that are left. Assumes that `check_services` found nothing."""
+    steps: list[ServiceStep] = []
+    if not state.bookkeeping and any(pending(service, migrations, state) for service in services):
+        steps.append(EnsureBookkeeping())
+    for service in services:
+        steps += _role(service, state.roles.get(service.role_name))
+        steps += _schema(service, state.schemas.get(service.schema_name))
+        steps += _migrations(service, migrations, state)
+        steps += _row_tables(service, migrations, state)
+    for service in services:
+        steps += _grants(service, state.schemas.get(service.schema_name))
+    return tuple(steps)
+
+
+def pending(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> tuple[Migration, ...]:
+    """The service's migrations that have not run, in their order."""
+    ran = {applied.name for applied in state.migrations.get(service.name, ())}
+    return tuple(migration for migration in migrations.get(service.name, ()) if migration.name not in ran)
+
+
+def first_schema(search_path: str) -> str:
+    """The first schema of a search_path as PostgreSQL stores it: `"My Schema", public` -> `My Schema`."""
+    head = search_path.strip()
+    if head.startswith('"'):
+        return head[1:].partition('"')[0]
+    return head.partition(",")[0].strip()
+
+
+def _role(service: ServiceSpec, role: Role | None) -> Iterator[EnsureRole]:
+    same_name = service.role_name == service.schema_name
+    step = EnsureRole(
+        service=service.name,
+        role=service.role_name,
+        connection_limit=service.connection_limit,
+        search_path=None if same_name else service.schema_name,
+        create=role is None,
+        set_password=role is None or role.logs_in is False,
+        grant_to_admin=role is None or not role.admin_is_member,
+    )
+    if (
+        role is None
+        or step.set_password
+        or step.grant_to_admin
+        or not role.can_login
+        or role.connection_limit != service.connection_limit
+        or not _finds_schema(role.search_path, service)
+    ):
+        yield step
+
+
+def _finds_schema(search_path: str | None, service: ServiceSpec) -> bool:
+    """Whether unqualified names of the role lead to its schema. PostgreSQL's default is `"$user", public`."""
+    first = "$user" if search_path is None else first_schema(search_path)
+    return service.schema_name == (service.role_name if first == "$user" else first)
+
+
+def _schema(service: ServiceSpec, schema: Schema | None) -> Iterator[EnsureSchema]:
+    role = service.role_name
+    distribute = service.sharding == "schema" and (schema is None or schema.colocation_id is None)
+    take_over = schema is not None and (
+        schema.owner != role or any(table.owner != role for table in schema.tables.values())
+    )
+    if schema is None or distribute or take_over:
+        yield EnsureSchema(service.name, service.schema_name, role, schema is None, distribute, take_over)
+
+
+def _migrations(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> Iterator[RunMigration]:
+    for migration in pending(service, migrations, state):
+        yield RunMigration(service.name, service.role_name, service.schema_name, migration.name, migration.sha256)
+
+
+def _row_tables(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> Iterator[EnsureRowTables]:
+    if service.sharding != "row" or service.distribution_column is None:
+        return
+    schema = state.schemas.get(service.schema_name)
+    local = schema is not None and any(table.kind == "local" for table in schema.tables.values())
+    coming = any(
+        migration.opaque or any(table.created for table in migration.tables)
+        for migration in pending(service, migrations, state)
+    )
+    if local or coming:
+        yield EnsureRowTables(
+            service.name, service.schema_name, service.distribution_column, tuple(service.reference_tables)
+        )
+
+
+def _grants(service: ServiceSpec, schema: Schema | None) -> Iterator[EnsureGrant]:
+    wanted: dict[str, set[str]] = {}
+    for grant in service.grants:
+        wanted.setdefault(grant.role, set()).update(grant.privileges)
+    for role, privileges in wanted.items():
+        # The owner of the tables has every right already.
+        if role != service.role_name and not _granted(schema, role, privileges):
+            yield EnsureGrant(service.name, service.schema_name, service.role_name, role, tuple(sorted(privileges)))
+
+
+def _granted(schema: Schema | None, role: str, privileges: set[str]) -> bool:
+    if schema is None or role not in schema.usage:
+        return False
+    held = [schema.default_grants.get(role, frozenset())]
+    held += [table.grants.get(role, frozenset()) for table in schema.tables.values()]
+    return all(privileges <= have for have in held)
