@@ -167,7 +167,9 @@ def _existing(view: View, table: Table) -> _Merged:
         _Key(view.where, f"{'primary key' if key.primary else 'unique key'} {key.name}", key.columns)
         for key in table.unique_keys
     ]
-    references = [(view.where, key.to_schema, key.to_table) for key in table.foreign_keys]
+    references: list[tuple[str, str | None, str]] = [
+        (view.where, key.to_schema, key.to_table) for key in table.foreign_keys
+    ]
     return _Merged(view.where, table, set(table.columns), keys, references)
 
 

@@ -71,7 +71,7 @@ class TooManyNodes(Refused):
     def __init__(self, wanted: int, maximum: int, source: str, as_of: str) -> None:
         super().__init__(
             f"{wanted} nodes were asked for; Azure takes at most {maximum} in an elastic cluster "
-            f"({source}, as of {as_of}). If Azure has raised its limit since, update `cluster.nodes.max` in orchestrator/core/limits.json."
+            f"({source}, as of {as_of}). If Azure has raised its limit since, update `cluster.nodes` in limits.json."
         )
 
 
@@ -129,7 +129,7 @@ class ConnectionLost(DatabaseError):
 
 
 class RebalanceRunning(DatabaseError):
-    """A rebalance was started meanwhile: by an earlier run, or by somebody else. `job_id` is None where Citus names none."""
+    """A rebalance was started meanwhile, by anybody. `job_id` is None where Citus does not name it."""
 
     def __init__(self, doing: str, text: str, job_id: int | None) -> None:
         self.job_id = job_id

@@ -12,11 +12,13 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^
 TablePrivilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True)
+class Model(BaseModel):
+    """Frozen; unknown keys are errors. Not strict: `pulumi config set` writes numbers and booleans as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True)
 
 
-class Password(_Model):
+class Password(Model):
     """Where a service's password comes from: an environment variable, a file, or `generate` (kept in a 0600 file)."""
 
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
@@ -30,14 +32,14 @@ class Password(_Model):
         return self
 
 
-class Grant(_Model):
+class Grant(Model):
     """Another role's rights on every table of this service's schema, those of later migrations included."""
 
     role: Name
     privileges: Annotated[tuple[TablePrivilege, ...], Field(min_length=1)] = ("SELECT",)
 
 
-class ServiceSpec(_Model):
+class ServiceSpec(Model):
     """One service. Role defaults to the name, schema to the role: then `search_path` needs no setting."""
 
     name: Name

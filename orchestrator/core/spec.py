@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.core.limits import limit
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.services import Model, ServiceSpec
 
 NAMESPACE = "elastic-cluster"
 RESERVED_LOGINS = frozenset({"azure_superuser", "azure_pg_admin", "admin", "administrator", "root", "guest", "public"})
@@ -22,17 +21,6 @@ ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 T = TypeVar("T")
 IpV4 = Annotated[str, StringConstraints(pattern=r"^(\d{1,3}\.){3}\d{1,3}$")]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        strict=True,
-        validate_default=False,
-    )
 
 
 class Compute(Model):
@@ -129,15 +117,19 @@ class Network(Model):
 
 
 class SecretSource(Model):
-    """Where a password comes from: an environment variable or a file. Never the stack file itself."""
+    """Where a password comes from: an environment variable or a file, or a Pulumi secret.
 
+    Only Pulumi can decrypt `secure`; the orchestrator then takes ORCHESTRATOR_ADMIN_PASSWORD.
+    """
+
+    secure: str | None = None
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     file: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SecretSource:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("name exactly one of env and file")
+        if sum(source is not None for source in (self.env, self.file, self.secure)) != 1:
+            raise ValueError("name exactly one of env and file, or keep a Pulumi secret (secure)")
         return self
 
 
@@ -184,8 +176,10 @@ class ClusterSpec(Model):
     administrator_password: SecretSource = SecretSource(env="ORCHESTRATOR_ADMIN_PASSWORD")
     pgbouncer: PgBouncer = PgBouncer()
     network: Network = Network()
-    server_parameters: dict[str, str] = Field(default={}, description="PostgreSQL and Citus server parameters.")
-    tags: dict[str, str] = {}
+    server_parameters: dict[str, str] = Field(
+        default_factory=dict, description="PostgreSQL and Citus server parameters."
+    )
+    tags: dict[str, str] = Field(default_factory=dict)
     endpoint: Endpoint | None = None
     services: tuple[ServiceSpec, ...] = ()
 

@@ -1,0 +1,218 @@
+"""The command line: verbs, options, exit codes. Each verb imports what it needs when it runs, so that help is quick.
+
+Exit codes: 0 done or nothing to do, 1 failed, 2 refused before anything changed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from orchestrator.core.errors import OrchestratorError
+
+F = TypeVar("F", bound=Callable[..., Any])
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+MODES = click.Choice(["auto", "force_logical", "block_writes"])
+
+
+def stack_option(function: F) -> F:
+    return click.option(
+        "--stack",
+        default="local",
+        show_default=True,
+        envvar="ORCHESTRATOR_STACK",
+        help="Stack file: stacks/Pulumi.<stack>.yaml.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(function)
+
+
+def run_options(function: F) -> F:
+    """What every verb that changes something takes."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--events", "as_events", is_flag=True, help="Events as JSON lines (with --json: on stderr)."),
+        json_option,
+        stack_option,
+    ):
+        function = option(function)
+    return function
+
+
+def rebalance_options(function: F) -> F:
+    for option in (
+        click.option(
+            "--parallel", type=click.IntRange(1, 64), help="Moves at once. Default: two per node on the narrower side."
+        ),
+        click.option("--transfer-mode", type=MODES, default="auto", show_default=True, help="How Citus copies shards."),
+        click.option("--strategy", help="Rebalance strategy. Default: the cluster's own (by_disk_size)."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="elastic-cluster-orchestrator")
+def cli() -> None:
+    """Grow and balance Azure Database for PostgreSQL elastic clusters, and prepare them for services.
+
+    The cluster is declared in stacks/Pulumi.<stack>.yaml. `orchestrator lab up` makes one on this machine.
+    """
+
+
+@cli.command()
+@stack_option
+@json_option
+def status(stack: str, as_json: bool) -> None:
+    """Nodes, shard groups and bytes per node, services, and the rebalance in flight."""
+    from orchestrator.cli.verbs import show_status
+
+    show_status(_root(), stack, as_json)
+
+
+@cli.command()
+@stack_option
+@json_option
+@rebalance_options
+def plan(stack: str, as_json: bool, strategy: str | None, transfer_mode: str, parallel: int | None) -> None:
+    """What has to happen to make the stack file true. Changes nothing."""
+    from orchestrator.cli.verbs import show_plan
+
+    show_plan(_root(), stack, as_json, strategy, transfer_mode, parallel)
+
+
+@cli.command()
+@run_options
+def apply(stack: str, as_json: bool, as_events: bool, yes: bool) -> None:
+    """Make the services' roles, schemas, tables and grants, and run their migrations."""
+    from orchestrator.cli.verbs import apply_services
+
+    sys.exit(apply_services(_root(), stack, as_json, as_events, yes))
+
+
+@cli.command("scale-out")
+@click.option("--nodes", type=int, help="Number of nodes, coordinator included. Default: as the stack file says.")
+@click.option("--no-rebalance", is_flag=True, help="Only add nodes; existing data stays where it is.")
+@run_options
+@rebalance_options
+def scale_out(nodes: int | None, no_rebalance: bool, **options: Any) -> None:
+    """Add nodes and spread the data over all of them."""
+    from orchestrator.cli.verbs import scale_out_cluster
+
+    sys.exit(scale_out_cluster(_root(), nodes, not no_rebalance, **options))
+
+
+@cli.command()
+@run_options
+@rebalance_options
+def rebalance(**options: Any) -> None:
+    """Spread the data evenly over the nodes that are there."""
+    from orchestrator.cli.verbs import rebalance_cluster
+
+    sys.exit(rebalance_cluster(_root(), **options))
+
+
+@cli.command()
+def schema() -> None:
+    """JSON schema of stack files, for editors."""
+    from orchestrator.cli.stackfile import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@cli.group()
+def lab() -> None:
+    """An elastic cluster on this machine, with Azure's control plane in front of it."""
+
+
+ENGINES = click.Choice(["auto", "docker", "native", "embedded"])
+name_option = click.option("--name", default="local", show_default=True, help="Name of the lab and of its stack.")
+
+
+@lab.command("up")
+@click.option(
+    "--engine", type=ENGINES, default="auto", show_default=True, help="What runs it; auto takes the best here."
+)
+@click.option("--nodes", type=int, help="Number of nodes.  [default: as the stack file says, else 2]")
+@name_option
+@json_option
+def lab_up(engine: str, nodes: int | None, name: str, as_json: bool) -> None:
+    """Start the lab, and make it first if there is none. Writes stacks/Pulumi.<name>.yaml."""
+    from orchestrator.cli.lab_verbs import up
+
+    up(_root(), name, engine, nodes, as_json)
+
+
+@lab.command("status")
+@name_option
+@json_option
+def lab_status(name: str, as_json: bool) -> None:
+    """Which engines this machine has, whether the lab runs, and where it answers."""
+    from orchestrator.cli.lab_verbs import show_status
+
+    show_status(_root(), name, as_json)
+
+
+@lab.command("psql", context_settings={"ignore_unknown_options": True})
+@name_option
+@click.option("--port", type=click.Choice(["direct", "pooled", "balanced"]), default="direct", show_default=True)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lab_psql(name: str, port: str, arguments: tuple[str, ...]) -> None:
+    """Open psql on the lab as its administrator; print the connection string where psql is missing."""
+    from orchestrator.cli.lab_verbs import psql
+
+    sys.exit(psql(_root(), name, port, arguments))
+
+
+@lab.command("down")
+@click.option("--delete", is_flag=True, help="Remove its data too.")
+@name_option
+def lab_down(delete: bool, name: str) -> None:
+    """Stop the lab, also one whose process died."""
+    from orchestrator.cli.lab_verbs import down
+
+    down(_root(), name, delete)
+
+
+def _root() -> Path:
+    from orchestrator.cli.stackfile import project_root
+
+    return project_root(Path.cwd())
+
+
+def main() -> NoReturn:
+    """Run a verb; every error that people can cause ends here as a sentence on stderr."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except OrchestratorError as error:
+        click.echo(f"orchestrator: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Nothing was changed.", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. Run the same command to continue.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,141 @@
+"""How every verb that changes something runs: plan, show, confirm, drive, report. One path for people and for JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from orchestrator.cli.session import Session
+from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines
+from orchestrator.core.errors import OrchestratorError, Refused
+from orchestrator.core.events import Event
+from orchestrator.core.plan import Plan, Wanted
+from orchestrator.core.report import Outcome, Report, final_loads, fold_steps, notices, plan_json, report_json
+from orchestrator.core.state import ClusterState
+from orchestrator.driver import drive
+from orchestrator.workflow.apply import converge
+
+INTERRUPTED = 130
+
+
+class NeedsYes(Refused):
+    def __init__(self) -> None:
+        super().__init__("Nobody can be asked here, so nothing was changed. Add --yes to go ahead without a question.")
+
+
+@dataclass
+class Output:
+    """Where results go. People read stdout; with --json it holds one document, and progress goes to stderr."""
+
+    as_json: bool
+    as_events: bool
+    seen: list[tuple[float, Event]] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        people = sys.stderr if self.as_json or self.as_events else sys.stdout
+        self.quiet = people is sys.stderr and not people.isatty()
+        self.human = HumanView(people, terminal=people.isatty())
+        self.lines = JsonLines(sys.stderr if self.as_json else sys.stdout)
+
+    def show(self, event: Event) -> None:
+        self.seen.append((time.monotonic() - self.start, event))
+        if self.as_events:
+            self.lines.show(event)
+        elif not self.quiet:
+            self.human.show(event)
+
+    def plan(self, plan: Plan) -> None:
+        if self.as_events:
+            self.lines.write({"type": "plan"} | plan_json(plan))
+        elif not self.quiet:
+            self.human.lines(plan_lines(plan))
+
+    def report(self, report: Report) -> None:
+        document = report_json(report)
+        if self.as_events:
+            self.lines.write({"type": "report"} | document)
+        elif not self.quiet:
+            self.human.lines(report_lines(report))
+        if self.as_json:
+            print_json(document)
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def confirm(yes: bool, question: str) -> None:
+    """Raises NeedsYes where nobody can be asked, click.Abort when the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise NeedsYes
+    click.confirm(question, abort=True, err=True)
+
+
+def execute(
+    session: Session,
+    command: str,
+    wanted: Wanted,
+    output: Output,
+    *,
+    yes: bool,
+    commit: Callable[[], None] | None = None,
+) -> int:
+    """Plan, show, confirm, make it true. `commit` writes down the desired state, after the yes and before any step.
+
+    Returns the exit code; errors of the run are reported here and give 1.
+    """
+    plan, state = drive(session.replan(wanted), output.show)
+    output.plan(plan)
+    if not plan.steps:
+        if commit is not None:
+            commit()
+        output.report(_report(session, command, "nothing to do", output, plan, state, state))
+        return 0
+    confirm(yes, "Go ahead?")
+    if commit is not None:
+        commit()
+    try:
+        after = drive(converge(session.world, plan, state, lambda: session.replan(wanted)), output.show)
+    except OrchestratorError as error:
+        output.report(_report(session, command, "failed", output, plan, state, None, str(error)))
+        raise
+    except KeyboardInterrupt:
+        output.report(_report(session, command, "interrupted", output, plan, state, None, "interrupted"))
+        raise
+    output.report(_report(session, command, "done", output, plan, state, after))
+    return 0
+
+
+def _report(
+    session: Session,
+    command: str,
+    outcome: Outcome,
+    output: Output,
+    plan: Plan,
+    before: ClusterState,
+    after: ClusterState | None,
+    error: str | None = None,
+) -> Report:
+    end = time.monotonic() - output.start
+    return Report(
+        stack=session.file.stack,
+        command=command,
+        outcome=outcome,
+        seconds=end,
+        steps=fold_steps(output.seen, end),
+        notices=(*plan.notes, *notices(output.seen)),
+        moves_planned=len(plan.moves),
+        before=final_loads(before),
+        after=None if after is None else final_loads(after),
+        simulated=before.simulated,
+        error=error,
+    )

@@ -1,0 +1,163 @@
+"""What people see. Renders plans, states, reports and the stream of events; decides nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+from orchestrator.core.events import Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded, to_json
+from orchestrator.core.plan import Plan
+from orchestrator.core.report import Report
+from orchestrator.core.state import NodeLoad, skew
+
+BAR = 24
+# A log file gets a line of progress this often, in seconds; a terminal has one line that is redrawn.
+QUIET = 5.0
+
+
+def size(number: int | None) -> str:
+    """Bytes as PostgreSQL's pg_size_pretty writes them."""
+    if number is None:
+        return "unknown"
+    value = float(number)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(value) < 10 * 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.0f} TB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def placement_lines(loads: Sequence[NodeLoad]) -> list[str]:
+    """One line per node: address, shard groups, bytes, and a bar of the bytes."""
+    if not loads:
+        return ["  no nodes"]
+    most = max((load.bytes or 0 for load in loads), default=0)
+    names = [f"{load.node.host}:{load.node.port}" if load.node.port else "(new)" for load in loads]
+    width = max(len(name) for name in names)
+    lines = []
+    for load, name in zip(loads, names, strict=True):
+        state = "" if load.node.joined else "  not ready"
+        filled = round(BAR * (load.bytes or 0) / most) if most else 0
+        groups = f"{load.shard_groups:>5} group{'s' if load.shard_groups != 1 else ' '}"
+        bar = "█" * filled
+        lines.append(
+            f"  node {load.node.node_id:<3} {name:<{width}} {groups} {size(load.bytes):>10}  {bar}{state}".rstrip()
+        )
+    even = skew(loads if isinstance(loads, tuple) else tuple(loads))
+    lines.append(
+        f"  fullest node over average: {even:.2f}" if even is not None else "  fullest node over average: no data"
+    )
+    return lines
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    if not plan.steps:
+        return ["Nothing to do.", *(f"  {note}" for note in plan.notes)]
+    lines = ["This will:"]
+    lines += [f"  {number}. {step.title}" for number, step in enumerate(plan.steps, 1)]
+    if plan.moves:
+        known = [move.bytes for move in plan.moves if move.bytes is not None]
+        total = size(sum(known)) if len(known) == len(plan.moves) else "an unknown amount"
+        lines += [f"{len(plan.moves)} shard groups move, {total} in all. Placement now:"]
+        lines += placement_lines(plan.before)
+        lines += ["Placement afterwards, as predicted:"]
+        lines += placement_lines(plan.after)
+    lines += [f"Note: {note}" for note in plan.notes]
+    return lines
+
+
+def report_lines(report: Report) -> list[str]:
+    if report.outcome == "nothing to do":
+        return []
+    lines = [f"{report.command} {report.outcome} in {duration(report.seconds)}."]
+    if report.after is not None and report.after != report.before:
+        lines += ["Placement before:", *placement_lines(report.before)]
+        lines += ["Placement after" + (" (simulated):" if report.simulated else ":"), *placement_lines(report.after)]
+    return lines
+
+
+def job_line(job: dict[str, Any] | None) -> str:
+    if job is None:
+        return "no rebalance is running"
+    counts = ", ".join(f"{count} {state}" for state, count in job["tasks"].items())
+    return f"rebalance job {job['job_id']} is {job['state']}: {counts}"
+
+
+class HumanView:
+    """Events as text. On a terminal the line of progress is redrawn; elsewhere it is written now and then."""
+
+    def __init__(self, stream: IO[str], *, terminal: bool, now: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._terminal, self._now = stream, terminal, now
+        self._started = self._last = now()
+        self._drawn = False
+
+    def show(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self._started = self._last = self._now()
+                self._line(f"[{event.number}/{event.of}] {event.title}")
+            case StepProgress():
+                self._progress(event)
+            case StepSucceeded():
+                note = f": {event.note}" if event.note else ""
+                self._line(f"      done in {duration(self._now() - self._started)}{note}")
+            case StepFailed():
+                self._line(f"      failed after {duration(self._now() - self._started)}")
+            case Notice():
+                self._line(f"      note: {event.text}")
+
+    def lines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._line(line)
+
+    def _progress(self, event: StepProgress) -> None:
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K      {progress_text(event)}"[:200])
+            self._stream.flush()
+            self._drawn = True
+        elif self._now() - self._last >= QUIET:
+            self._last = self._now()
+            self._line(f"      {progress_text(event)}")
+
+    def _line(self, text: str) -> None:
+        erase = "\r\x1b[K" if self._drawn else ""
+        self._drawn = False
+        self._stream.write(f"{erase}{text}\n")
+        self._stream.flush()
+
+
+def progress_text(event: StepProgress) -> str:
+    parts = []
+    if event.total:
+        parts.append(f"{event.done} of {event.total}")
+    if event.bytes_total:
+        parts.append(f"{size(event.bytes_done)} of {size(event.bytes_total)}")
+    if event.seconds_left is not None:
+        parts.append(f"about {duration(event.seconds_left)} left")
+    parts.append(event.text)
+    return ", ".join(parts)
+
+
+class JsonLines:
+    """Events as JSON lines, each with the seconds since the start of the run."""
+
+    def __init__(self, stream: IO[str], now: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._now = stream, now
+        self._start = now()
+
+    def show(self, event: Event) -> None:
+        self.write(to_json(event))
+
+    def write(self, document: dict[str, Any]) -> None:
+        self._stream.write(json.dumps({"at": round(self._now() - self._start, 3)} | document) + "\n")
+        self._stream.flush()

@@ -1,0 +1,135 @@
+"""The account of a run: a fold over its events, with the placement before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from orchestrator.core.events import Event, Notice, StepFailed, StepStarted, StepSucceeded
+from orchestrator.core.plan import Plan
+from orchestrator.core.state import ClusterState, NodeLoad, RebalanceJob, node_loads, skew
+
+Outcome: TypeAlias = Literal["done", "nothing to do", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step: how it ended and how long it took, in seconds."""
+
+    title: str
+    outcome: Literal["done", "failed", "unfinished"]
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`before` and `after` are what was observed, not what was predicted; `after` is None when the run did not end."""
+
+    stack: str
+    command: str
+    outcome: Outcome
+    seconds: float
+    steps: tuple[StepReport, ...]
+    notices: tuple[str, ...]
+    moves_planned: int
+    before: tuple[NodeLoad, ...]
+    after: tuple[NodeLoad, ...] | None
+    simulated: bool
+    error: str | None = None
+
+
+def fold_steps(events: Sequence[tuple[float, Event]], end: float) -> tuple[StepReport, ...]:
+    """Steps from events with the time of each, in seconds; a step that never ended is unfinished at `end`."""
+    steps: list[StepReport] = []
+    open_step: tuple[float, StepStarted] | None = None
+    for at, event in events:
+        if isinstance(event, StepStarted):
+            open_step = at, event
+        elif isinstance(event, StepSucceeded | StepFailed) and open_step is not None:
+            ended: Literal["done", "failed"] = "done" if isinstance(event, StepSucceeded) else "failed"
+            note = event.note if isinstance(event, StepSucceeded) else event.error
+            steps.append(StepReport(event.title, ended, at - open_step[0], note))
+            open_step = None
+    if open_step is not None:
+        steps.append(StepReport(open_step[1].title, "unfinished", end - open_step[0]))
+    return tuple(steps)
+
+
+def notices(events: Sequence[tuple[float, Event]]) -> tuple[str, ...]:
+    return tuple(event.text for _, event in events if isinstance(event, Notice))
+
+
+def loads_json(loads: Sequence[NodeLoad]) -> list[dict[str, Any]]:
+    """One object per node. `bytes` is null when the size of a shard group on it is unknown."""
+    return [
+        {
+            "node_id": load.node.node_id,
+            "host": load.node.host,
+            "port": load.node.port,
+            "active": load.node.active,
+            "should_have_shards": load.node.should_have_shards,
+            "shard_groups": load.shard_groups,
+            "bytes": load.bytes,
+        }
+        for load in loads
+    ]
+
+
+def job_json(job: RebalanceJob | None) -> dict[str, Any] | None:
+    """The job in flight; null when there is none."""
+    if job is None or not job.in_flight:
+        return None
+    counts: dict[str, int] = {}
+    for task in job.tasks:
+        counts[task.status] = counts.get(task.status, 0) + 1
+    failing = [
+        {"task_id": task.task_id, "retries": task.retries, "message": task.message}
+        for task in job.tasks
+        if task.retries
+    ]
+    return {"job_id": job.job_id, "state": job.state, "tasks": counts, "failing": failing}
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "steps": [{"kind": type(step).__name__, "title": step.title} for step in plan.steps],
+        "moves": [
+            {"shard_id": move.shard_id, "source": move.source, "target": move.target, "bytes": move.bytes}
+            for move in plan.moves
+        ],
+        "before": loads_json(plan.before),
+        "after": loads_json(plan.after),
+        "skew_before": skew(plan.before),
+        "skew_after": skew(plan.after),
+        "notes": list(plan.notes),
+    }
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    after = report.after
+    return {
+        "stack": report.stack,
+        "command": report.command,
+        "outcome": report.outcome,
+        "error": report.error,
+        "seconds": round(report.seconds, 3),
+        "placement_simulated": report.simulated,
+        "moves_planned": report.moves_planned,
+        "steps": [
+            {"title": step.title, "outcome": step.outcome, "seconds": round(step.seconds, 3), "note": step.note}
+            for step in report.steps
+        ],
+        "notices": list(report.notices),
+        "nodes_before": len(report.before),
+        "nodes_after": None if after is None else len(after),
+        "before": loads_json(report.before),
+        "after": None if after is None else loads_json(after),
+        "skew_before": skew(report.before),
+        "skew_after": None if after is None else skew(after),
+    }
+
+
+def final_loads(state: ClusterState) -> tuple[NodeLoad, ...]:
+    return node_loads(state.nodes, state.shard_groups)

@@ -1,0 +1,186 @@
+"""The process behind a lab: it starts the engine, serves ARM and the balanced port, and stops all of it when told to.
+
+Runs as `python -m orchestrator.lab.daemon FOLDER`, detached from the command that started it. What an earlier process
+left running when it died is stopped first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.core.errors import LabError, OrchestratorError
+from orchestrator.lab.arm_emulator import ArmEmulator
+from orchestrator.lab.arm_resources import ServerFacts
+from orchestrator.lab.balancer import Balancer
+from orchestrator.lab.discover import choose, make
+from orchestrator.lab.embedded import EmbeddedEngine
+from orchestrator.lab.engine import Engine
+from orchestrator.lab.home import LabHome, LabRecord, Running
+from orchestrator.lab.pgbouncer import PgBouncer, find_pgbouncer
+from orchestrator.lab.postgres import free_ports, port_is_free
+from orchestrator.lab.ticker import Ticker
+
+READY = "ready"
+FAILED = "failed: "
+log = logging.getLogger(__name__)
+
+
+class Backend:
+    """The engine as the ARM emulator sees it. Every node that joins also gets its listener and is remembered."""
+
+    def __init__(self, engine: Engine, home: LabHome, joined: Callable[[], None]) -> None:
+        self._engine, self._home, self._joined = engine, home, joined
+
+    def node_count(self) -> int:
+        return len(self._engine.addresses())
+
+    def resize(self, nodes: int) -> None:
+        self._engine.resize(nodes, log.info)
+        self._home.grow(nodes)
+        self._joined()
+
+    def parameters(self) -> Mapping[str, tuple[str, str]]:
+        return self._engine.parameters()
+
+    def set_parameter(self, name: str, value: str) -> None:
+        self._engine.set_parameter(name, value)
+
+    def start(self) -> None:
+        self._engine.start(self._home.read().nodes, log.info)
+
+    def stop(self) -> None:
+        self._engine.stop()
+
+
+class NodeListeners:
+    """The embedded engine's simulated nodes: one listener each, which tells the one server whose session it is."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: dict[int, Balancer] = {}
+
+    def sync(self) -> None:
+        if not isinstance(self._engine, EmbeddedEngine):
+            return
+        server = self._engine.addresses()[0]
+        for port, node_id in self._engine.node_listeners():
+            if port not in self._open:
+                listener = Balancer(port, lambda: [server], startup_options=f"-c citus_lab.node_id={node_id}")
+                listener.start()
+                self._open[port] = listener
+
+    def stop(self) -> None:
+        for listener in self._open.values():
+            listener.stop()
+
+
+def serve(home: LabHome, progress: Callable[[str], None], stopped: threading.Event) -> None:
+    """Run the lab until `stopped`. Raises OrchestratorError when it cannot be started."""
+    record = home.read()
+    found = choose(record.engine)
+    engine = make(record.engine, home.settings())
+    with ExitStack() as stack:
+        engine.stop()
+        stack.callback(engine.stop)
+        progress(f"starting {record.nodes} nodes on the {record.engine} engine ({found.version})")
+        engine.start(record.nodes, progress)
+        record = _ports(home, record)
+        listeners = NodeListeners(engine)
+        stack.callback(listeners.stop)
+        listeners.sync()
+        if isinstance(engine, EmbeddedEngine):
+            ticker = Ticker(engine)
+            ticker.start()
+            stack.callback(ticker.stop)
+        emulator = ArmEmulator(
+            Backend(engine, home, listeners.sync),
+            ServerFacts(**record.server),
+            port=record.arm_port,
+            state_file=home.arm_state,
+        )
+        emulator.start()
+        stack.callback(emulator.stop)
+        balancer = Balancer(record.balanced_port, engine.addresses)
+        balancer.start()
+        stack.callback(balancer.stop)
+        pooled = _pooler(home, engine, record, stack, progress)
+        home.announce(
+            Running(
+                pid=os.getpid(),
+                engine=record.engine,
+                version=found.version or "",
+                arm=emulator.url,
+                direct=engine.addresses()[0].port,
+                balanced=record.balanced_port,
+                pooled=pooled,
+                nodes=len(engine.addresses()),
+            )
+        )
+        stack.callback(home.withdraw)
+        progress(READY)
+        stopped.wait()
+
+
+def _ports(home: LabHome, record: LabRecord) -> LabRecord:
+    """Keep the ports that clients know from the last time, unless somebody else has taken them."""
+    fresh = iter(free_ports(3))
+    kept = [
+        port if port and port_is_free(port) else next(fresh)
+        for port in (record.arm_port, record.balanced_port, record.pooled_port)
+    ]
+    record = replace(home.read(), arm_port=kept[0], balanced_port=kept[1], pooled_port=kept[2])
+    home.write(record)
+    return record
+
+
+def _pooler(
+    home: LabHome, engine: Engine, record: LabRecord, stack: ExitStack, progress: Callable[[str], None]
+) -> int | None:
+    binary = find_pgbouncer()
+    if binary is None:
+        return None
+    pooler = PgBouncer(home.folder / "pgbouncer", binary, record.pooled_port, engine.addresses()[0], home.settings())
+    try:
+        pooler.start()
+    except LabError as error:
+        progress(f"the pooled port is not offered: {error}")
+        return None
+    stack.callback(pooler.stop)
+    return record.pooled_port
+
+
+def main(folder: str) -> int:
+    home = LabHome.at(Path(folder))
+    logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+
+    def progress(text: str) -> None:
+        log.info("%s", text)
+        with home.progress_file.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    try:
+        home.take_lock()
+        serve(home, progress, stopped)
+    except OrchestratorError as error:
+        progress(FAILED + str(error).replace("\n", " "))
+        return 1
+    except Exception as error:
+        log.exception("the lab ended")
+        progress(f"{FAILED}{type(error).__name__}: {error} (see {home.log_file})")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
