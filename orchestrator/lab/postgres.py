@@ -36,7 +36,7 @@ PORT_RANGE = range(20000, 32000)
 _PREDECESSOR_ENDS = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
 
 
-class PortTaken(LabError):  # noqa: N818 - named for what happened, as in core.errors
+class PortTaken(LabError):
     """Another program listens on the port that a server of the lab was to use."""
 
 
@@ -149,9 +149,14 @@ class PostgresServer:
     def running(self) -> bool:
         return self._pid() is not None
 
+    def running_port(self) -> int | None:
+        """The port on which the server of this folder listens now, whatever `port` says."""
+        text = self._pid_file(3) if self._pid() is not None else ""
+        return int(text) if text.isdigit() else None
+
     def start(self, timeout: float = 60) -> None:
         """Returns when the server takes connections. Raises PortTaken, or LabError with the server's own log."""
-        if self._pid() is not None and self._pid_file(3) != str(self.port):
+        if self.running_port() not in (None, self.port):
             self.stop()
         deadline = time.monotonic() + timeout
         log = self._log
@@ -160,7 +165,8 @@ class PostgresServer:
         while not self._ready():
             seen = log.stat().st_size
             if self._pid() is None:
-                self._pg_ctl("start", "-l", log, "-w", "-t", str(int(timeout)))
+                options = ("-D", self.data, "-s", "-l", log, "-w", "-t", str(int(timeout)))
+                run_as_server([self.binaries / "pg_ctl", "start", *options], timeout + 30)
             elif time.monotonic() < deadline:
                 time.sleep(0.05)
             if self._pid() is None:
@@ -169,19 +175,16 @@ class PostgresServer:
                 raise LabError(f"The server in {self.data} does not get ready. Its log ends:\n{self.log_tail()}")
 
     def reload(self) -> None:
-        self._pg_ctl("reload")
+        self._signal(signal.SIGHUP)
 
-    def stop(self, timeout: float = 30) -> None:
+    def stop(self, timeout: float = 15) -> None:
         """Stop the server, whoever started it; sessions are ended. Nothing running is no error."""
-        pid = self._pid()
-        if pid is not None:
-            self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(int(timeout)))
-            for last_resort in (signal.SIGQUIT, signal.SIGKILL):
-                if self._pid() is None:
-                    break
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, last_resort)
-                self._await_end(5)
+        # SIGINT is a fast shutdown, SIGQUIT an immediate one (postgres(1)). SIGKILL is for a server that hangs.
+        for number, seconds in ((signal.SIGINT, timeout), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+            if self._signal(number):
+                self._await_end(seconds)
+        if self._pid() is not None:
+            raise LabError(f"The server in {self.data} (process {self._pid()}) cannot be stopped.")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def log_tail(self, lines: int = 20) -> str:
@@ -194,8 +197,19 @@ class PostgresServer:
     def _log(self) -> Path:
         return self.data / "server.log"
 
-    def _pg_ctl(self, *args: str | Path) -> None:
-        run_as_server([self.binaries / "pg_ctl", "-D", self.data, "-s", *args], timeout=180)
+    def _signal(self, number: signal.Signals) -> bool:
+        pid = self._pid()
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError as error:
+            raise LabError(
+                f"The server in {self.data} (process {pid}) belongs to another user. Run the command as that user."
+            ) from error
+        return True
 
     def _pid_file(self, line: int) -> str:
         # Lines: pid, data folder, start time, port, socket folder, listen address, shared memory, status.
