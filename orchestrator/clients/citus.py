@@ -110,7 +110,8 @@ class CitusClient:
         self._notices.clear()
         with translated("start the rebalance"):
             row = self._connection.execute(
-                "SELECT citus_rebalance_start(rebalance_strategy := %s, shard_transfer_mode := %s::text::citus.shard_transfer_mode)",
+                "SELECT citus_rebalance_start(rebalance_strategy := %s,"
+                " shard_transfer_mode := %s::text::citus.shard_transfer_mode)",
                 (strategy, transfer_mode),
             ).fetchone()
         return StartedRebalance(row[0] if row else None, tuple(self._notices))
@@ -124,10 +125,9 @@ class CitusClient:
 
         `citus_rebalance_status()` fails while a node is down in the middle of a move, the tables never do.
         """
-        with translated(f"read rebalance job {job_id}"):
-            with self._connection.cursor(row_factory=dict_row) as cursor:
-                job = cursor.execute(citus_sql.JOB, (job_id,)).fetchone()
-                tasks = cursor.execute(citus_sql.TASKS, (job_id,)).fetchall()
+        with translated(f"read rebalance job {job_id}"), self._connection.cursor(row_factory=dict_row) as cursor:
+            job = cursor.execute(citus_sql.JOB, (job_id,)).fetchone()
+            tasks = cursor.execute(citus_sql.TASKS, (job_id,)).fetchall()
         if job is None:
             raise DatabaseError(f"read rebalance job {job_id}", "Citus no longer knows this job")
         progress = self._progress() if job["state"] == "running" else {}

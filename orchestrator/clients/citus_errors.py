@@ -89,7 +89,7 @@ _FIXES: tuple[tuple[str, str], ...] = (
         "A reference table cannot refer to a distributed one. Drop the foreign key, or distribute both tables",
     ),
     (
-        r"cannot create foreign key constraint since",
+        r"cannot create foreign key constraint",
         "Between distributed tables a foreign key must include the distribution column on both sides; to a reference "
         "table any foreign key may point. Add the column to the key, or list the other table under `referenceTables`",
     ),

@@ -8,7 +8,8 @@ SESSION: LiteralString = """
     SELECT citus_is_coordinator() AS coordinator,
            citus_version() AS citus_version,
            current_setting('server_version_num')::int AS server_version,
-           pg_size_bytes(coalesce(current_setting('citus.rebalancer_by_disk_size_base_cost', true), '100MB')) AS base_cost,
+           pg_size_bytes(coalesce(current_setting('citus.rebalancer_by_disk_size_base_cost', true), '100MB'))
+             AS base_cost,
            coalesce(current_setting('citus.max_background_task_executors', true), '1')::int AS at_once,
            coalesce(current_setting('citus.max_background_task_executors_per_node', true), '1')::int AS per_node,
            (SELECT count(*)::int FROM pg_catalog.pg_dist_cleanup) AS leftovers,
@@ -23,7 +24,7 @@ NODES: LiteralString = """
     ORDER BY nodeid
 """
 
-# Hash-distributed tables (partmethod h) and single-shard ones (n, but not reference tables, whose repmodel is t, and not
+# Hash-distributed tables (partmethod h) and single-shard ones (n, but not reference tables, whose repmodel is t, nor
 # local tables that Citus tracks, whose colocation id is 0). Shards of one colocation group and key range move together.
 SHARD_GROUPS: LiteralString = """
     WITH sizes AS MATERIALIZED (SELECT shard_id::bigint AS shardid, size FROM pg_catalog.citus_shard_sizes())

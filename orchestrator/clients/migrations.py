@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.clients.migration_facts import Facts, line_counter, unusable
@@ -106,7 +107,8 @@ def _parse(path: Path, text: str, schema: str, problems: list[Problem]) -> Migra
         facts.add(raw.stmt)
         statements.append(text[begin:end].strip())
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return facts.migration(path.name, digest, str(path), statements)
+    lines = tuple(line_of(raw.stmt_location or 0) for raw in parsed)
+    return replace(facts.migration(path.name, digest, str(path), statements), lines=lines)
 
 
 def _syntax_problem(path: Path, text: str, args: tuple[object, ...], line_of: Callable[[int], int]) -> Problem:

@@ -47,9 +47,11 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One SQL file. `statements` are its statements, one by one: Citus forwards DDL as prepared statements, which
-    cannot hold several commands (SQLSTATE 42601). `triggers` are pairs of table and line, `drops` the tables that the
-    file drops; `opaque` files run code (DO, CALL) that can do anything.
+    """One SQL file.
+
+    `statements` are its statements, one by one: Citus forwards DDL as prepared statements, which cannot hold several
+    commands (SQLSTATE 42601). `lines` says where each begins, `triggers` are pairs of table and line, `drops` are the
+    tables that the file drops. `opaque` files run code (DO, CALL) that can do anything.
     """
 
     name: str
@@ -60,3 +62,4 @@ class Migration:
     triggers: tuple[tuple[str, int], ...] = ()
     drops: tuple[str, ...] = ()
     opaque: bool = False
+    lines: tuple[int, ...] = ()

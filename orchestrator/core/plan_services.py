@@ -63,7 +63,8 @@ def _role(service: ServiceSpec, role: Role | None) -> Iterator[EnsureRole]:
         connection_limit=service.connection_limit,
         search_path=None if same_name else service.schema_name,
         create=role is None,
-        set_password=role is None or role.logs_in is False,
+        # Whether the password of a role that may not log in is right could not be seen.
+        set_password=role is None or not role.can_login or role.logs_in is False,
         grant_to_admin=role is None or not role.admin_is_member,
     )
     if (

@@ -1,0 +1,120 @@
+"""Passwords of the services: read from where the stack file says, or generated once into a private file.
+
+A password leaves this module only as a return value. It is never part of a message.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from orchestrator.core.errors import Problem, SpecError
+from orchestrator.core.services import ServiceSpec
+from orchestrator.core.state import ServicesState
+
+_RANDOM_BYTES = 24  # 32 characters, 192 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """`folder` is the stack file's; `secrets` keeps generated passwords (`.secrets/<stack>` of the project)."""
+
+    folder: Path
+    secrets: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def read(self, service: ServiceSpec) -> str | Problem | None:
+        """The password, or why it cannot be read; None where it would have to be generated first."""
+        source = service.password
+        if source.env is not None:
+            return self._from_environment(service, source.env)
+        if source.file is not None:
+            return _from_file(service, self.folder / source.file)
+        kept = self._kept(service)
+        return _from_file(service, kept) if kept.exists() else None
+
+    def ensure(self, service: ServiceSpec) -> str:
+        """The password, generated and kept if need be. Raises SpecError where its source cannot be read."""
+        found = self.read(service)
+        if found is None:
+            return _generate(self._kept(service))
+        if isinstance(found, Problem):
+            raise SpecError(f"the password of service {service.name}", [found])
+        return found
+
+    def _kept(self, service: ServiceSpec) -> Path:
+        return self.secrets / f"{quote(service.role_name, safe=' ')}.password"
+
+    def _from_environment(self, service: ServiceSpec, name: str) -> str | Problem:
+        value = self.environment.get(name)
+        where = f"services.{service.name}.password"
+        if value is None:
+            return Problem(where, f"the environment variable {name} is not set", "set it, or name another source")
+        return _usable(value, where, f"the environment variable {name}")
+
+
+def password_problems(
+    services: Sequence[ServiceSpec], passwords: Passwords, state: ServicesState
+) -> tuple[Problem, ...]:
+    """Sources that must work before the first change: those of roles to be made, and files that others can read."""
+    problems = []
+    for service in services:
+        found = passwords.read(service)
+        if isinstance(found, Problem) and (service.role_name not in state.roles or service.password.env is None):
+            problems.append(found)
+    return tuple(problems)
+
+
+def _from_file(service: ServiceSpec, path: Path) -> str | Problem:
+    where = f"services.{service.name}.password"
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            raw = file.read(4096)
+    except OSError as error:
+        return Problem(where, f"{path} cannot be read: {error.strerror}", "make the file, with mode 0600")
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        shown = stat.S_IMODE(mode)
+        return Problem(where, f"{path} has mode {shown:04o}, so that others may read it", f"chmod 600 {path}")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return Problem(where, f"{path} is not UTF-8", "save it as UTF-8")
+    return _usable(text.removesuffix("\n").removesuffix("\r"), where, str(path))
+
+
+def _usable(value: str, where: str, source: str) -> str | Problem:
+    if not value:
+        return Problem(where, f"{source} is empty", "put the password there")
+    if any(character in value for character in "\0\r\n"):
+        return Problem(where, f"the password in {source} has more than one line", "keep nothing else there")
+    return value
+
+
+def _generate(path: Path) -> str:
+    """Make a password and keep it. Whole or not at all, and never over one that another run has just kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.chmod(0o700)
+        password = secrets.token_urlsafe(_RANDOM_BYTES)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(password + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(part, path)
+        finally:
+            part.unlink()
+    except FileExistsError:
+        return path.read_text("utf-8").removesuffix("\n")
+    except OSError as error:
+        problem = Problem(str(path), f"a generated password cannot be kept there: {error.strerror}", "allow writing")
+        raise SpecError("the folder for generated passwords", [problem]) from error
+    return password

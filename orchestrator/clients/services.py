@@ -1,0 +1,159 @@
+"""The services' roles, schemas, migrations, tables and grants, read and made through the coordinator.
+
+Works as the cluster's administrator, who is no superuser. One connection for reading and for most steps; every
+migration has its own, because it acts as the service's role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Protocol
+
+import psycopg
+
+from orchestrator.clients.bookkeeping import ensure_bookkeeping
+from orchestrator.clients.citus_errors import translate, translated
+from orchestrator.clients.passwords import Passwords
+from orchestrator.clients.services_reading import read_services
+from orchestrator.clients.services_steps import (
+    ensure_grant,
+    ensure_role,
+    ensure_row_tables,
+    ensure_schema,
+    run_migration,
+)
+from orchestrator.core.errors import DatabaseError, OrchestratorError
+from orchestrator.core.migrations import Migration
+from orchestrator.core.services import ServiceSpec
+from orchestrator.core.state import Role, ServicesState
+from orchestrator.core.steps import (
+    EnsureBookkeeping,
+    EnsureGrant,
+    EnsureRole,
+    EnsureRowTables,
+    EnsureSchema,
+    RunMigration,
+    ServiceStep,
+)
+
+_LOGINS_AT_ONCE = 8
+# What a server says only after the password was right.
+_PASSED = ("too many connections for role", "permission denied for database", "remaining connection slots")
+_REFUSED = ("password authentication failed", "no password supplied", "is not permitted to log in")
+
+
+class Connect(Protocol):
+    """Opens a connection to the coordinator: as the administrator, or as the given role."""
+
+    def __call__(self, role: str | None = None, password: str | None = None) -> psycopg.Connection[Any]: ...
+
+
+class ServicesClient:
+    """Reads and ensures what the stack file declares. Use as a context manager, or close it."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        admin: str,
+        services: Sequence[ServiceSpec],
+        migrations: Mapping[str, Sequence[Migration]],
+        passwords: Passwords,
+    ) -> None:
+        self._connect = connect
+        self._admin = admin
+        self._services = {service.name: service for service in services}
+        self._migrations = migrations
+        self._passwords = passwords
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def __enter__(self) -> ServicesClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def observe(self, check_logins: bool = True) -> ServicesState:
+        """What is there. `check_logins` also proves each service's password, by logging in with it."""
+        with translated("read roles, schemas and tables"):
+            state = read_services(self._admin_connection(), tuple(self._services.values()))
+        if not check_logins:
+            return state
+        with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
+            services = [service for service in self._services.values() if service.role_name in state.roles]
+            proved = dict(zip([s.role_name for s in services], pool.map(self._logs_in, services), strict=True))
+        roles = {name: replace(role, logs_in=proved.get(name)) for name, role in state.roles.items()}
+        return replace(state, roles=_unproved_where_barred(roles))
+
+    def ensure(self, step: ServiceStep) -> None:
+        """Make one step true, whole or not at all. What is true already stays as it is."""
+        with translated(step.title):
+            self._ensure(step)
+
+    def _ensure(self, step: ServiceStep) -> None:
+        if isinstance(step, RunMigration):
+            self._migrate(step)
+            return
+        conn = self._admin_connection()
+        match step:
+            case EnsureBookkeeping():
+                ensure_bookkeeping(conn)
+            case EnsureRole():
+                password = self._passwords.ensure(self._services[step.service]) if step.set_password else None
+                ensure_role(conn, step, self._admin, password)
+            case EnsureSchema():
+                ensure_schema(conn, step)
+            case EnsureRowTables():
+                ensure_row_tables(conn, step)
+            case EnsureGrant():
+                ensure_grant(conn, step)
+
+    def _migrate(self, step: RunMigration) -> None:
+        found = [migration for migration in self._migrations.get(step.service, ()) if migration.name == step.name]
+        if not found or found[0].sha256 != step.sha256:
+            raise DatabaseError(
+                step.title, "the file is not the one that was planned", fix="Run the same command again"
+            )
+        conn = self._open()
+        try:
+            run_migration(conn, step, found[0])
+        finally:
+            conn.close()
+
+    def _admin_connection(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> psycopg.Connection[Any]:
+        conn = self._connect()
+        conn.autocommit = True
+        return conn
+
+    def _logs_in(self, service: ServiceSpec) -> bool | None:
+        """None where the password is not known here, or where something else than the password was in the way."""
+        password = self._passwords.read(service)
+        if not isinstance(password, str):
+            return None
+        try:
+            self._connect(role=service.role_name, password=password).close()
+        except (psycopg.Error, OrchestratorError) as error:
+            said = str(translate(error, "log in")) if isinstance(error, psycopg.Error) else str(error)
+            if any(text in said for text in _PASSED):
+                return True
+            return False if any(text in said for text in _REFUSED) else None
+        return True
+
+
+def _unproved_where_barred(roles: Mapping[str, Role]) -> dict[str, Role]:
+    """A role without LOGIN is refused whatever its password is."""
+    return {name: role if role.can_login else replace(role, logs_in=None) for name, role in roles.items()}

@@ -1,0 +1,145 @@
+"""The catalog queries of `services.py`. Text only; names of roles and schemas are bound as arrays.
+
+Catalogs are read directly: the views citus_tables and citus_shards ask every node on every read. Citus hides shards
+from pg_class, so every list of tables is taken from there.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+# MEMBER covers ADMIN OPTION alone from PostgreSQL 16 on; what is needed to act as the role is SET there.
+ROLES: LiteralString = """
+    SELECT role.rolname AS name, role.rolcanlogin AS can_login, role.rolconnlimit AS connection_limit,
+           role.rolsuper AS superuser,
+           pg_has_role(current_user, role.oid, 'USAGE')
+               AND pg_has_role(current_user, role.oid,
+                               CASE WHEN current_setting('server_version_num')::int >= 160000
+                                    THEN 'SET' ELSE 'MEMBER' END)
+               AS admin_is_member,
+           (SELECT substr(line, length('search_path=') + 1)
+            FROM pg_catalog.pg_db_role_setting setting, unnest(setting.setconfig) line
+            WHERE setting.setrole = role.oid AND line LIKE 'search_path=%%'
+              AND setting.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database
+                                              WHERE datname = current_database()))
+            ORDER BY setting.setdatabase DESC LIMIT 1) AS search_path
+    FROM pg_catalog.pg_roles role
+    WHERE role.rolname = ANY(%s)
+"""
+
+SCHEMAS: LiteralString = """
+    SELECT space.nspname AS name, owner.rolname AS owner, tenant.colocationid AS colocation_id,
+           ARRAY(SELECT role.rolname::text FROM aclexplode(space.nspacl) acl
+                 JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
+                 WHERE acl.privilege_type = 'USAGE') AS usage
+    FROM pg_catalog.pg_namespace space
+    JOIN pg_catalog.pg_roles owner ON owner.oid = space.nspowner
+    LEFT JOIN pg_catalog.pg_dist_schema tenant ON tenant.schemaid = space.oid
+    WHERE space.nspname = ANY(%s)
+"""
+
+DEFAULT_GRANTS: LiteralString = """
+    SELECT space.nspname AS schema, role.rolname AS grantee, array_agg(acl.privilege_type::text) AS privileges
+    FROM pg_catalog.pg_default_acl acls
+    JOIN pg_catalog.pg_namespace space ON space.oid = acls.defaclnamespace AND space.nspowner = acls.defaclrole
+    CROSS JOIN aclexplode(acls.defaclacl) acl
+    JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
+    WHERE acls.defaclobjtype = 'r' AND space.nspname = ANY(%s)
+    GROUP BY 1, 2
+"""
+
+# Single-shard tables have partmethod n like reference tables, whose repmodel is t, and like local tables that Citus
+# tracks, whose colocation id is 0. Tables of extensions come and go with them.
+TABLES: LiteralString = """
+    SELECT space.nspname AS schema, class.relname AS name, owner.rolname AS owner,
+           CASE WHEN tenant.schemaid IS NOT NULL THEN 'schema'
+                WHEN part.logicalrelid IS NULL OR (part.partmethod = 'n' AND part.colocationid = 0) THEN 'local'
+                WHEN part.partmethod = 'n' AND part.repmodel = 't' THEN 'reference'
+                ELSE 'distributed' END AS kind,
+           (SELECT attname::text FROM pg_catalog.pg_attribute
+            WHERE attrelid = class.oid AND attnum = substring(part.partkey FROM ':varattno (\\d+)')::int2)
+               AS distribution_column,
+           ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+                 WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum) AS columns,
+           EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhrelid = class.oid)
+               OR (class.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = class.oid))
+               AS inherits,
+           ARRAY(SELECT tgname::text FROM pg_catalog.pg_trigger
+                 WHERE tgrelid = class.oid AND NOT tgisinternal AND tgname NOT LIKE 'truncate_trigger_%%') AS triggers
+    FROM pg_catalog.pg_class class
+    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+    JOIN pg_catalog.pg_roles owner ON owner.oid = class.relowner
+    LEFT JOIN pg_catalog.pg_dist_partition part ON part.logicalrelid = class.oid
+    LEFT JOIN pg_catalog.pg_dist_schema tenant ON tenant.schemaid = space.oid
+    WHERE space.nspname = ANY(%s) AND class.relkind IN ('r', 'p') AND NOT class.relispartition
+      AND class.relpersistence <> 't'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
+                      WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = class.oid AND deptype = 'e')
+    ORDER BY 1, 2
+"""
+
+UNIQUE_KEYS: LiteralString = """
+    SELECT space.nspname AS schema, class.relname AS "table", index_class.relname AS name,
+           index.indisprimary AS primary,
+           ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+                 WHERE attrelid = class.oid AND attnum > 0
+                   AND attnum = ANY((index.indkey::int2[])[0:index.indnkeyatts - 1])) AS columns
+    FROM pg_catalog.pg_index index
+    JOIN pg_catalog.pg_class class ON class.oid = index.indrelid
+    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+    JOIN pg_catalog.pg_class index_class ON index_class.oid = index.indexrelid
+    WHERE space.nspname = ANY(%s) AND (index.indisunique OR index.indisexclusion) AND NOT class.relispartition
+    ORDER BY 1, 2, 3
+"""
+
+# Both directions in one: foreign keys from the schemas, and those from elsewhere into them.
+FOREIGN_KEYS: LiteralString = """
+    SELECT space.nspname AS schema, class.relname AS "table", con.conname AS name,
+           target_space.nspname AS to_schema, target.relname AS to_table,
+           ARRAY(SELECT attname::text FROM unnest(con.conkey) WITH ORDINALITY key (attnum, place)
+                 JOIN pg_catalog.pg_attribute USING (attnum)
+                 WHERE attrelid = con.conrelid ORDER BY place) AS columns,
+           coalesce(part.partmethod = 'n' AND part.repmodel = 't', false) AS to_reference
+    FROM pg_catalog.pg_constraint con
+    JOIN pg_catalog.pg_class class ON class.oid = con.conrelid
+    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+    JOIN pg_catalog.pg_class target ON target.oid = con.confrelid
+    JOIN pg_catalog.pg_namespace target_space ON target_space.oid = target.relnamespace
+    LEFT JOIN pg_catalog.pg_dist_partition part ON part.logicalrelid = con.confrelid
+    WHERE con.contype = 'f' AND con.conparentid = 0
+      AND (space.nspname = ANY(%s) OR target_space.nspname = ANY(%s))
+    ORDER BY 1, 2, 3
+"""
+
+TABLE_GRANTS: LiteralString = """
+    SELECT space.nspname AS schema, class.relname AS "table", role.rolname AS grantee,
+           array_agg(acl.privilege_type::text) AS privileges
+    FROM pg_catalog.pg_class class
+    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+    CROSS JOIN aclexplode(class.relacl) acl
+    JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
+    WHERE space.nspname = ANY(%s) AND class.relkind IN ('r', 'p') AND acl.grantee <> class.relowner
+    GROUP BY 1, 2, 3
+"""
+
+BOOKKEEPING: LiteralString = """
+    SELECT to_regclass('orchestrator.migration') IS NOT NULL AND to_regclass('orchestrator.kept_setting') IS NOT NULL
+"""
+
+MIGRATIONS: LiteralString = """
+    SELECT service, name, sha256 FROM orchestrator.migration WHERE service = ANY(%s) ORDER BY applied_at, name
+"""
+
+# What the admin owns in a schema that is handed over to the service's role; sequences of columns follow their table.
+OWNED_BY_ADMIN: LiteralString = """
+    SELECT class.relname AS name,
+           CASE class.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
+                ELSE 'TABLE' END AS kind
+    FROM pg_catalog.pg_class class
+    WHERE class.relnamespace = quote_ident(%s)::regnamespace AND class.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+      AND class.relowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
+                      WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = class.oid
+                        AND deptype IN ('a', 'i', 'e'))
+    ORDER BY class.relkind = 'S', class.relname
+"""
