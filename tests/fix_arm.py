@@ -24,13 +24,14 @@ SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 
 
 class MemoryBackend:
-    """A cluster without servers. `resize_error` makes the next resize fail."""
+    """A cluster without servers. `resize_error` fails the next resize; `silent` every look at the parameters."""
 
     def __init__(self, nodes: int = 2) -> None:
         self.nodes = nodes
         self.running = True
         self.calls: list[str] = []
         self.resize_error: Exception | None = None
+        self.silent = False
         self.values = {EXECUTORS: ("1", "1"), "work_mem": ("4MB", "4MB"), "citus.enable_metadata_sync": ("on", "on")}
 
     def node_count(self) -> int:
@@ -44,6 +45,8 @@ class MemoryBackend:
         self.nodes = nodes
 
     def parameters(self) -> Mapping[str, tuple[str, str]]:
+        if self.silent:
+            raise LabError("node 1 does not answer")
         return dict(self.values)
 
     def set_parameter(self, name: str, value: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from orchestrator.core.errors import LabError
 from orchestrator.lab import arm_children as children
 from orchestrator.lab import arm_scopes as scopes
 from orchestrator.lab import arm_servers as servers
@@ -85,3 +86,5 @@ def answer(state: LabState, request: Request) -> Reply:
         raise ArmFault(404, "InvalidResourceType", text)
     except ArmFault as fault:
         return fault.reply()
+    except LabError as error:  # the cluster behind could not be asked
+        return ArmFault(500, "InternalServerError", error.message).reply()

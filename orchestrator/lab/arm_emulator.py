@@ -29,7 +29,10 @@ _WRITES = frozenset({"PUT", "PATCH", "POST", "DELETE"})
 
 
 class ArmEmulator:
-    """Serves one server resource, made from `facts` unless `state_file` knows it already, and resizes `backend`."""
+    """Serves one server resource, made from `facts` unless `state_file` knows it already, and resizes `backend`.
+
+    The caller starts the cluster first. One object is started once; a later one with the same file goes on.
+    """
 
     def __init__(
         self,

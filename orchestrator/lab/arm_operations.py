@@ -86,8 +86,9 @@ def open_state(state: LabState, facts: ServerFacts) -> None:
         key = server_key(facts.subscription_id, facts.resource_group, facts.name)
         nodes = state.backend.node_count()
         record = state.servers.setdefault(key, new_record(facts, nodes, now_text()))
-        # A stop may have come between the cluster's growth and its record.
+        # A stop may have come between the cluster's growth and its record; whoever starts this has started the cluster.
         record.properties["cluster"]["clusterSize"] = max(record.nodes, nodes)
+        record.power = "Ready"
         state.groups.setdefault(
             facts.resource_group.lower(), {"name": facts.resource_group, "location": facts.location, "tags": {}}
         )

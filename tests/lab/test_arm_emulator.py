@@ -500,6 +500,12 @@ def test_configurations_that_cannot_be_set(arm: ArmLab, name: str, value: str, c
     assert put_parameter(arm, name, {"value": value, "source": "user-override"})["error"]["code"] == code
 
 
+def test_a_cluster_that_does_not_answer_is_named(arm: ArmLab) -> None:
+    arm.backend.silent = True
+    status, body, _ = arm.request("GET", f"{arm.server_path}/configurations")
+    assert (status, body["error"]) == (500, {"code": "InternalServerError", "message": "node 1 does not answer"})
+
+
 # f. Merging
 
 
@@ -632,6 +638,14 @@ def test_a_cluster_that_grew_without_its_record_is_believed(saved_arm: ArmLab) -
     saved_arm.backend.nodes = 3
     saved_arm.restart()
     assert get(saved_arm)["properties"]["cluster"]["clusterSize"] == 3
+
+
+def test_a_stopped_server_is_ready_when_the_lab_is_up_again(saved_arm: ArmLab) -> None:
+    _, _, headers = saved_arm.request("POST", f"{saved_arm.server_path}/stop")
+    settled(saved_arm, headers)
+    assert get(saved_arm)["properties"]["state"] == "Stopped"
+    saved_arm.restart()
+    assert get(saved_arm)["properties"]["state"] == "Ready"
 
 
 def test_the_state_file_is_private_and_alone(saved_arm: ArmLab, tmp_path: Path) -> None:
