@@ -136,12 +136,10 @@ def _grow(state: ClusterState, nodes: int, wanted: Wanted) -> list[ClusterStep]:
 
 
 def _rebalance(state: ClusterState, wanted: Wanted, strategy: Strategy, moves: Sequence[Move]) -> list[ClusterStep]:
-    if state.job is not None and state.job.in_flight:
-        # What it leaves undone is planned when it has ended; starting a second one is refused by Citus.
-        return []
     steps: list[ClusterStep] = []
     kept = dict(state.kept_settings)
-    if moves:
+    # What a job in flight leaves undone is planned when it has ended: Citus refuses to start a second one.
+    if moves and not (state.job is not None and state.job.in_flight):
         at_once, per_node = executors_for(moves, wanted.parallel)
         raised = max(at_once, state.executors[0]), max(per_node, state.executors[1])
         if state.server is not None and raised != state.executors:

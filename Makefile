@@ -1,0 +1,25 @@
+# Thin: what each target does is in the tools it calls.
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --all-extras --quiet
+
+.PHONY: demo test lint bench
+
+demo: $(UV)
+	@$(RUN) python examples/demo/demo.py
+
+test: $(UV)
+	@$(RUN) pytest
+
+lint: $(UV)
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+
+bench: $(UV)
+	@$(RUN) python bench/overhead.py
+
+.uv/bin/uv:
+	@python3 -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
