@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from orchestrator.core.errors import Problem, SpecError
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.services import Password, ServiceSpec
 from orchestrator.core.state import ServicesState
 
 _RANDOM_BYTES = 24  # 32 characters, 192 bits
@@ -22,40 +22,36 @@ _RANDOM_BYTES = 24  # 32 characters, 192 bits
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """`folder` is the stack file's; `secrets` keeps generated passwords (`.secrets/<stack>` of the project)."""
+    """Of one stack. `root` is the project's folder: files are relative to it, generated passwords kept below it."""
 
-    folder: Path
-    secrets: Path
+    root: Path
+    stack: str
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
-    def read(self, service: ServiceSpec) -> str | Problem | None:
+    def read(self, role: str, source: Password) -> str | Problem | None:
         """The password, or why it cannot be read; None where it would have to be generated first."""
-        source = service.password
+        where = f"password of {role}"
         if source.env is not None:
-            return self._from_environment(service, source.env)
+            value = self.environment.get(source.env)
+            if value is None:
+                return Problem(where, f"the environment variable {source.env} is not set", "set it")
+            return _usable(value, where, f"the environment variable {source.env}")
         if source.file is not None:
-            return _from_file(service, self.folder / source.file)
-        kept = self._kept(service)
-        return _from_file(service, kept) if kept.exists() else None
+            return _from_file(where, self.root / source.file)
+        kept = self._kept(role)
+        return _from_file(where, kept) if kept.exists() else None
 
-    def ensure(self, service: ServiceSpec) -> str:
+    def ensure(self, role: str, source: Password) -> str:
         """The password, generated and kept if need be. Raises SpecError where its source cannot be read."""
-        found = self.read(service)
+        found = self.read(role, source)
         if found is None:
-            return _generate(self._kept(service))
+            found = _generate(f"password of {role}", self._kept(role))
         if isinstance(found, Problem):
-            raise SpecError(f"the password of service {service.name}", [found])
+            raise SpecError(f"The password of role {role}", [found])
         return found
 
-    def _kept(self, service: ServiceSpec) -> Path:
-        return self.secrets / f"{quote(service.role_name, safe=' ')}.password"
-
-    def _from_environment(self, service: ServiceSpec, name: str) -> str | Problem:
-        value = self.environment.get(name)
-        where = f"services.{service.name}.password"
-        if value is None:
-            return Problem(where, f"the environment variable {name} is not set", "set it, or name another source")
-        return _usable(value, where, f"the environment variable {name}")
+    def _kept(self, role: str) -> Path:
+        return self.root / ".secrets" / self.stack / f"{quote(role, safe=' ')}.password"
 
 
 def password_problems(
@@ -64,14 +60,13 @@ def password_problems(
     """Sources that must work before the first change: those of roles to be made, and files that others can read."""
     problems = []
     for service in services:
-        found = passwords.read(service)
+        found = passwords.read(service.role_name, service.password)
         if isinstance(found, Problem) and (service.role_name not in state.roles or service.password.env is None):
             problems.append(found)
     return tuple(problems)
 
 
-def _from_file(service: ServiceSpec, path: Path) -> str | Problem:
-    where = f"services.{service.name}.password"
+def _from_file(where: str, path: Path) -> str | Problem:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -96,13 +91,13 @@ def _usable(value: str, where: str, source: str) -> str | Problem:
     return value
 
 
-def _generate(path: Path) -> str:
+def _generate(where: str, path: Path) -> str | Problem:
     """Make a password and keep it. Whole or not at all, and never over one that another run has just kept."""
+    password = secrets.token_urlsafe(_RANDOM_BYTES)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.parent.chmod(0o700)
-        password = secrets.token_urlsafe(_RANDOM_BYTES)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        for folder in (path.parent.parent, path.parent):
+            folder.mkdir(exist_ok=True, mode=0o700)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -113,8 +108,7 @@ def _generate(path: Path) -> str:
         finally:
             part.unlink()
     except FileExistsError:
-        return path.read_text("utf-8").removesuffix("\n")
+        return _from_file(where, path)
     except OSError as error:
-        problem = Problem(str(path), f"a generated password cannot be kept there: {error.strerror}", "allow writing")
-        raise SpecError("the folder for generated passwords", [problem]) from error
+        return Problem(where, f"it cannot be kept in {path}: {error.strerror}", "allow writing there")
     return password

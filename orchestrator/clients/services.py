@@ -48,7 +48,7 @@ _REFUSED = ("password authentication failed", "no password supplied", "is not pe
 class Connect(Protocol):
     """Opens a connection to the coordinator: as the administrator, or as the given role."""
 
-    def __call__(self, role: str | None = None, password: str | None = None) -> psycopg.Connection[Any]: ...
+    def __call__(self, *, user: str | None = None, password: str | None = None) -> psycopg.Connection[Any]: ...
 
 
 class ServicesClient:
@@ -58,15 +58,13 @@ class ServicesClient:
         self,
         connect: Connect,
         admin: str,
-        services: Sequence[ServiceSpec],
-        migrations: Mapping[str, Sequence[Migration]],
         passwords: Passwords,
+        migrations: Mapping[str, Sequence[Migration]],
     ) -> None:
         self._connect = connect
         self._admin = admin
-        self._services = {service.name: service for service in services}
-        self._migrations = migrations
         self._passwords = passwords
+        self._migrations = migrations
         self._connection: psycopg.Connection[Any] | None = None
 
     def __enter__(self) -> ServicesClient:
@@ -82,15 +80,15 @@ class ServicesClient:
             self._connection.close()
             self._connection = None
 
-    def observe(self, check_logins: bool = True) -> ServicesState:
-        """What is there. `check_logins` also proves each service's password, by logging in with it."""
+    def observe(self, services: Sequence[ServiceSpec], check_logins: bool = True) -> ServicesState:
+        """What the database has of the services. `check_logins` proves their passwords by logging in with them."""
         with translated("read roles, schemas and tables"):
-            state = read_services(self._admin_connection(), tuple(self._services.values()))
+            state = read_services(self._admin_connection(), services)
         if not check_logins:
             return state
         with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
-            services = [service for service in self._services.values() if service.role_name in state.roles]
-            proved = dict(zip([s.role_name for s in services], pool.map(self._logs_in, services), strict=True))
+            known = [service for service in services if service.role_name in state.roles]
+            proved = dict(zip([s.role_name for s in known], pool.map(self._logs_in, known), strict=True))
         roles = {name: replace(role, logs_in=proved.get(name)) for name, role in state.roles.items()}
         return replace(state, roles=_unproved_where_barred(roles))
 
@@ -108,7 +106,7 @@ class ServicesClient:
             case EnsureBookkeeping():
                 ensure_bookkeeping(conn)
             case EnsureRole():
-                password = self._passwords.ensure(self._services[step.service]) if step.set_password else None
+                password = self._passwords.ensure(step.role, step.password) if step.set_password else None
                 ensure_role(conn, step, self._admin, password)
             case EnsureSchema():
                 ensure_schema(conn, step)
@@ -141,11 +139,11 @@ class ServicesClient:
 
     def _logs_in(self, service: ServiceSpec) -> bool | None:
         """None where the password is not known here, or where something else than the password was in the way."""
-        password = self._passwords.read(service)
+        password = self._passwords.read(service.role_name, service.password)
         if not isinstance(password, str):
             return None
         try:
-            self._connect(role=service.role_name, password=password).close()
+            self._connect(user=service.role_name, password=password).close()
         except (psycopg.Error, OrchestratorError) as error:
             said = str(translate(error, "log in")) if isinstance(error, psycopg.Error) else str(error)
             if any(text in said for text in _PASSED):

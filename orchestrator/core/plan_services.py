@@ -66,6 +66,7 @@ def _role(service: ServiceSpec, role: Role | None) -> Iterator[EnsureRole]:
         # Whether the password of a role that may not log in is right could not be seen.
         set_password=role is None or not role.can_login or role.logs_in is False,
         grant_to_admin=role is None or not role.admin_is_member,
+        password=service.password,
     )
     if (
         role is None

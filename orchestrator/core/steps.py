@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from orchestrator.core.placement import Move
+from orchestrator.core.services import Password
 
 TransferMode = Literal["auto", "force_logical", "block_writes"]
 
@@ -128,8 +129,8 @@ class EnsureRole:
     """A LOGIN role with its password (sent as a SCRAM verifier), connection limit and search_path.
 
     `search_path` is the schema to put first, or None where role and schema have the same name and PostgreSQL's
-    default `"$user", public` does it. The admin becomes a member: without that it can neither make the schema nor
-    rebalance it.
+    default `"$user", public` does it. `password` says where it comes from; no step holds a password. The admin becomes
+    a member: without that it can neither make the schema nor rebalance it.
     """
 
     service: str
@@ -139,6 +140,7 @@ class EnsureRole:
     create: bool
     set_password: bool
     grant_to_admin: bool
+    password: Password
 
     @property
     def title(self) -> str:
