@@ -180,7 +180,7 @@ def _follow_addresses(conn: Connection, others: Sequence[Member], settings: LabS
             conn.execute("SELECT citus_update_node(%s, %s, %s)", [row.node_id, member.host, member.port])
             progress(f"node {number} has a new address")
     if not all(row.synced for row in _rows(conn)):
-        # Citus refuses further metadata changes until its maintenance daemon has told every node; that may take minutes.
+        # Citus refuses further changes until its maintenance daemon has told every node, which may take minutes.
         conn.execute("SELECT start_metadata_sync_to_all_nodes()")
 
 
