@@ -16,8 +16,8 @@ from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.credentials import FixedBearer, NoCredential
 from orchestrator.core.errors import LabError
 from orchestrator.core.server import Operation, OperationReading
-from orchestrator.lab.arm_emulator import ArmEmulator
-from orchestrator.lab.arm_resources import ServerFacts
+from orchestrator.lab.arm.emulator import ArmEmulator
+from orchestrator.lab.arm.resources import ServerFacts
 
 EXECUTORS = "citus.max_background_task_executors"
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"

@@ -109,11 +109,11 @@ def set_value(text: str, key: str, value: str) -> str:
                 end -= 1
             start: int = node.start_mark.index
             return text[:start] + value + text[end:]
-    first = config.value[0][0] if config.value else None
-    if first is None:
+    if not config.value:
         return text.rstrip("\n") + f"\n  {_PREFIX}{key}: {value}\n"
-    at: int = first.start_mark.index
-    return text[:at] + f"{_PREFIX}{key}: {value}\n" + " " * first.start_mark.column + text[at:]
+    mark = config.value[0][0].start_mark
+    before, after = text[: int(mark.index)], text[int(mark.index) :]
+    return f"{before}{_PREFIX}{key}: {value}\n{' ' * int(mark.column)}{after}"
 
 
 def save(file: StackFile, key: str, value: str) -> StackFile:

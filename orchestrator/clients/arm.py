@@ -1,7 +1,7 @@
 """The one module that speaks to Azure Resource Manager, through Azure's own SDK. Its errors and objects end here.
 
 Every method asks once and never waits: the SDK's retries and its polling thread are off, because one driver outside
-owns all waiting. What deserves waiting is raised as ServerBusy.
+owns all waiting. What deserves waiting is raised as ArmBusy.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.errors import ArmError, ClusterUnreachable, Refused
+from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused
 from orchestrator.core.server import (
     Operation,
     OperationReading,
     OperationStatus,
     Parameter,
-    ServerBusy,
     ServerReading,
 )
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from azure.mgmt.postgresqlflexibleservers.models import Server
 
 AZURE = "https://management.azure.com"
-# A server answers ServerIsBusy while another operation runs on it; older ones ServerBusy. Both come as 409.
+# A server answers ServerIsBusy while another operation runs on it; older ones ArmBusy. Both come as 409.
 _BUSY_CODES = frozenset({"ServerIsBusy", "ServerBusy", "TooManyRequests"})
 _BUSY_STATUSES = frozenset({429, 500, 502, 503, 504})
 _ABSENT_CODES = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound", "ServerNotFound"})
@@ -192,12 +191,12 @@ class ArmClient:
             raise ClusterUnreachable(self.endpoint, _first_line(error.message), fix) from error
         except sdk.AzureError as error:
             # No answer, or half of one: the request may have taken effect. Read the server, then decide again.
-            raise ServerBusy(doing, "NoAnswer", _first_line(error.message)) from error
+            raise ArmBusy(doing, "NoAnswer", _first_line(error.message)) from error
 
     def _refusal(self, doing: str, status: int, code: str, text: str, headers: Mapping[str, str]) -> Exception:
         """By code before status: a busy server is a 409 like any conflict, and a failed operation can come as a 200."""
         if code in _BUSY_CODES or status in _BUSY_STATUSES:
-            return ServerBusy(doing, code, text, status=status, retry_after=_retry_after(headers))
+            return ArmBusy(doing, code, text, status=status, retry_after=_retry_after(headers))
         if status == 401:
             return AzureLoginRefused(self.endpoint, text)
         if code in _ABSENT_CODES:

@@ -145,7 +145,16 @@ class ArmError(OrchestratorError):
 
 
 class ArmBusy(ArmError):
-    """409 ServerIsBusy, 429 and passing 5xx answers: a reason to wait, not to fail."""
+    """409 ServerIsBusy, 429 and passing 5xx answers: a reason to wait, not to fail.
+
+    `retry_after` holds the seconds that ARM asked for, None when it named none.
+    """
+
+    def __init__(
+        self, doing: str, code: str, text: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(doing, code, text, status=status)
+        self.retry_after = retry_after
 
 
 class RebalanceFailed(OrchestratorError):

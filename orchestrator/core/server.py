@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.core.errors import ArmBusy
-
 # `Unknown`: ARM has forgotten the operation. Only the server itself then tells how it ended.
 OperationStatus = Literal["InProgress", "Succeeded", "Failed", "Canceled", "Unknown"]
 
@@ -58,13 +56,3 @@ class Parameter:
     read_only: bool
     dynamic: bool
     pending_restart: bool
-
-
-class ServerBusy(ArmBusy):
-    """A reason to wait. `retry_after` holds the seconds that ARM asked for, None when it named none."""
-
-    def __init__(
-        self, doing: str, code: str, text: str, *, status: int | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(doing, code, text, status=status)
-        self.retry_after = retry_after

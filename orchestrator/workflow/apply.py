@@ -20,6 +20,7 @@ from orchestrator.core.steps import (
     RebalanceShards,
     ResizeCluster,
     RestoreSettings,
+    ServerStep,
     SettleServer,
     Step,
     VerifyCluster,
@@ -100,16 +101,8 @@ def _put_back(plan: Plan, failed: int, world: World, of: int) -> Run[None]:
 
 def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ...]) -> Run[str]:
     match step:
-        case SettleServer():
-            return (yield from server.settle_server(number, _control(world)))
-        case ResizeCluster():
-            return (yield from server.resize(number, step, _control(world)))
         case AwaitNodes():
             return (yield from server.await_nodes(number, step, world.database))
-        case RaiseExecutors():
-            return (yield from server.raise_executors(step, _control(world), world.database))
-        case RestoreSettings():
-            return (yield from server.restore(step, _control(world), world.database))
         case FollowRebalance():
             return (yield from follow(number, step.job_id, world.database, groups, ours=False))
         case RebalanceShards():
@@ -119,12 +112,24 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
             if failures := verify(step, state):
                 raise VerificationFailed(failures)
             return "everything is as asked for"
+        case SettleServer() | ResizeCluster() | RaiseExecutors() | RestoreSettings():
+            return (yield from _on_server(number, step, world))
         case _:
-            assert world.services is not None
+            if world.services is None:
+                raise LookupError(f"nobody here can {step.title}")
             world.services.ensure(step)
             return ""
 
 
-def _control(world: World) -> ControlPlane:
-    assert world.control is not None, "a plan with steps on the server is only made where the server was read"
-    return world.control
+def _on_server(number: int, step: ServerStep, world: World) -> Run[str]:
+    if world.control is None:
+        raise LookupError("steps on the server are only planned where the server was read")
+    match step:
+        case SettleServer():
+            return (yield from server.settle_server(number, world.control))
+        case ResizeCluster():
+            return (yield from server.resize(number, step, world.control))
+        case RaiseExecutors():
+            return (yield from server.raise_executors(step, world.control, world.database))
+        case RestoreSettings():
+            return (yield from server.restore(step, world.control, world.database))

@@ -77,8 +77,8 @@ def _outcome(job: RebalanceJob, names: Mapping[int, str]) -> str:
         return f"job {job.job_id}: {job.done} of {len(job.tasks)} tasks done"
     if job.state == "cancelled":
         raise RebalanceFailed(
-            f"Rebalance job {job.job_id} was cancelled after {job.done} of {len(job.tasks)} tasks; what was moved stays "
-            "where it is. Run the same command to move the rest."
+            f"Rebalance job {job.job_id} was cancelled after {job.done} of {len(job.tasks)} tasks; what was moved "
+            "stays where it is. Run the same command to move the rest."
         )
     raise RebalanceFailed(f"Rebalance job {job.job_id} {job.state}. {_failures(job, names)}")
 
@@ -95,8 +95,8 @@ def _give_up(job: RebalanceJob, database: Database, names: Mapping[int, str], ou
     text = _failures(job, names)
     if not ours:
         raise RebalanceFailed(
-            f"Rebalance job {job.job_id} cannot get on. {text} It was started elsewhere, so it was left running: end it "
-            "with SELECT citus_rebalance_stop(), mend the cause, and run the same command."
+            f"Rebalance job {job.job_id} cannot get on. {text} It was started elsewhere, so it was left running: "
+            "end it with SELECT citus_rebalance_stop(), mend the cause, and run the same command."
         )
     database.stop_rebalance()
     pause = Pause()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from orchestrator.core.errors import ArmError
 from orchestrator.core.events import Notice, StepProgress, Waiting
@@ -91,6 +92,9 @@ def _set_all(control: ControlPlane, values: Mapping[str, str]) -> Run[str]:
     for name, value in values.items():
         if found[name].value != value:
             doing = f"set {name} = {value}"
-            operation = yield from when_free(lambda n=name, v=value: control.start_set_parameter(n, v), doing)  # type: ignore[misc]
+            # A value that is the default again is a reset: otherwise it would show as an override of the user's.
+            source = "system-default" if value == found[name].default else "user-override"
+            set_one = partial(control.start_set_parameter, name, value, source=source)
+            operation = yield from when_free(set_one, doing)
             yield from finished(control, operation, doing)
     return ""

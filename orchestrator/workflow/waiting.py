@@ -42,14 +42,17 @@ class Pause:
 
 
 def when_free(call: Callable[[], T], reason: str) -> Run[T]:
-    """Call until ARM is not busy."""
+    """Call until ARM answers and is not busy. Every call of the control plane can be repeated."""
     pause = Pause(0.3)
     while True:
+        wished: float | None = None
         try:
             return call()
         except ArmBusy as busy:
-            wished = getattr(busy, "retry_after", None)
-            yield Waiting(wished if wished is not None else pause.next(), f"{reason}: {busy.code}", BUSY_TIMEOUT)
+            wished, why = busy.retry_after, busy.code
+        except ClusterUnreachable:
+            why = "Azure cannot be reached"
+        yield Waiting(wished if wished is not None else pause.next(), f"{reason}: {why}", BUSY_TIMEOUT)
 
 
 def when_connected(call: Callable[[], T], reason: str) -> Run[T]:

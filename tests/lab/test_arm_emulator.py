@@ -13,11 +13,11 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.mgmt.postgresqlflexibleservers import PostgreSQLManagementClient
 from azure.mgmt.postgresqlflexibleservers import models as m
-from fix_arm import EXECUTORS, SUBSCRIPTION, ArmLab, wait_for
 
 from orchestrator.core.errors import LabError
 from orchestrator.core.limits import limit
-from orchestrator.lab.arm_emulator import ArmEmulator
+from orchestrator.lab.arm.emulator import ArmEmulator
+from tests.fix_arm import EXECUTORS, SUBSCRIPTION, ArmLab, wait_for
 
 GROUP, NAME = "rg-lab", "elk1"
 SECRET = "Sup3rSecret!value"

@@ -91,7 +91,7 @@ class Simulator:
             lambda: {name: Parameter(self.settings[name], "1", "user-override", False, True, False) for name in names},
         )
 
-    def start_set_parameter(self, name: str, value: str) -> Operation:
+    def start_set_parameter(self, name: str, value: str, *, source: str = "user-override") -> Operation:
         def begin() -> Operation:
             self._busy("set")
             self.operation = self.now + 1.0, lambda: self.settings.__setitem__(name, value)

@@ -1,0 +1,117 @@
+"""Faults that tests order from the emulator: Azure on a bad day, or worse than Azure ever was seen.
+
+Every knob is one method or one field, may be used while the emulator runs, and is used up unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from orchestrator.lab.arm.protocol import ArmFault
+
+
+@dataclass(slots=True)
+class Faults:
+    """`min_duration`: seconds that every operation takes at least. `retry_after`: the header on 202 and on polls.
+
+    `expire_operations`: polls answer 404, as ARM does for an operation it has forgotten. These three stay as set.
+    """
+
+    min_duration: float = 0.0
+    retry_after: int | None = None
+    expire_operations: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _failures: list[tuple[str, str]] = field(default_factory=list)
+    _busy: list[str] = field(default_factory=list)
+    _requests: list[ArmFault] = field(default_factory=list)
+    _lost: int = 0
+    _hangs: int = 0
+    _hung: threading.Event = field(default_factory=threading.Event)
+    _nodes: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._hung.set()
+        self._nodes.set()
+
+    # What tests order.
+
+    def fail_next_operation(self, code: str, message: str) -> None:
+        """The next operation is accepted, changes nothing and ends as Failed."""
+        with self._lock:
+            self._failures.append((code, message))
+
+    def hang_next_operation(self) -> None:
+        """The next operation stays InProgress until `release_operations`."""
+        with self._lock:
+            self._hangs += 1
+            self._hung.clear()
+
+    def release_operations(self) -> None:
+        self._hung.set()
+
+    def hold_nodes(self) -> None:
+        """Resizes succeed at once, but no node joins before `release_nodes`. Stays as set."""
+        self._nodes.clear()
+
+    def release_nodes(self) -> None:
+        self._nodes.set()
+
+    def busy_writes(self, count: int, code: str = "ServerIsBusy") -> None:
+        """The next `count` writes are refused with 409. Older servers say ArmBusy."""
+        with self._lock:
+            self._busy.extend([code] * count)
+
+    def throttle(self, count: int = 1, retry_after: int | None = 1) -> None:
+        """The next `count` requests, reads included, are refused with 429."""
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        text = "The request is being throttled as the limit has been reached for operations on this subscription."
+        with self._lock:
+            self._requests.extend([ArmFault(429, "TooManyRequests", text, headers)] * count)
+
+    def error_once(self, status: int = 500, code: str = "InternalServerError") -> None:
+        """The next request fails and has no effect."""
+        text = "An unexpected error occured while processing the request."  # Azure's own spelling
+        with self._lock:
+            self._requests.append(ArmFault(status, code, text))
+
+    def lose_next_reply(self) -> None:
+        """The next write takes effect, then the connection is closed without an answer."""
+        with self._lock:
+            self._lost += 1
+
+    # What the emulator asks.
+
+    def check_request(self) -> None:
+        with self._lock:
+            fault = self._requests.pop(0) if self._requests else None
+        if fault is not None:
+            raise fault
+
+    def take_busy(self) -> str | None:
+        with self._lock:
+            return self._busy.pop(0) if self._busy else None
+
+    def take_lost_reply(self) -> bool:
+        with self._lock:
+            lost, self._lost = self._lost > 0, max(0, self._lost - 1)
+        return lost
+
+    def take_failure(self) -> tuple[str, str] | None:
+        with self._lock:
+            return self._failures.pop(0) if self._failures else None
+
+    def take_hang(self) -> bool:
+        with self._lock:
+            hang, self._hangs = self._hangs > 0, max(0, self._hangs - 1)
+        return hang
+
+    def wait_released(self) -> None:
+        self._hung.wait()
+
+    @property
+    def nodes_held(self) -> bool:
+        return not self._nodes.is_set()
+
+    def wait_nodes(self) -> None:
+        self._nodes.wait()
