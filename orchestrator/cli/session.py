@@ -14,7 +14,7 @@ from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
 from orchestrator.clients.migrations import read_migrations
-from orchestrator.clients.passwords import Passwords
+from orchestrator.clients.passwords import Passwords, password_problems
 from orchestrator.clients.services import ServicesClient
 from orchestrator.core.checks_services import check_services
 from orchestrator.core.errors import Refused, SpecError
@@ -53,7 +53,10 @@ class Session:
         state = yield from observe(self.world, read)
         steps: tuple[ServiceStep, ...] = ()
         if wanted.services:
-            problems = check_services(spec.services, self.migrations, state.services, self.login.user)
+            problems = [
+                *check_services(spec.services, self.migrations, state.services, self.login.user),
+                *password_problems(spec.services, Passwords(self.root, self.file.stack), state.services),
+            ]
             if problems:
                 raise SpecError(f"stack {self.file.stack}", problems)
             steps = plan_services(spec.services, self.migrations, state.services)
@@ -80,7 +83,7 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
         client = None
         if services:
             passwords = Passwords(root, file.stack)
-            client = ServicesClient(lambda **options: connect(login, **options), login.user, passwords, migrations)
+            client = stack.enter_context(ServicesClient(partial(connect, login), login.user, passwords, migrations))
         yield Session(file, root, login, citus, World(citus, arm, client), client, migrations)
 
 

@@ -188,6 +188,11 @@ def explain_no_moves(
     eligible = sum(node.should_have_shards for node in nodes)
     if not groups:
         return "No moves available: no distributed schema or table holds any data yet."
+    if len(groups) < eligible:
+        return (
+            f"No moves available: {len(groups)} shard groups cannot be spread over {eligible} nodes; "
+            "a shard group (here: one schema) moves as a whole."
+        )
     if prediction.ignored:
         possible = f"{prediction.ignored} possible move{'s' if prediction.ignored > 1 else ''}"
         return (
@@ -200,10 +205,5 @@ def explain_no_moves(
             f"No moves available: every shard group counts as {base // 2**20} MB plus its own bytes "
             "(citus.rebalancer_by_disk_size_base_cost), so small ones are spread by number, and they are spread evenly "
             f"over {eligible} nodes already, within {strategy.threshold:.0%}."
-        )
-    if len(groups) < eligible:
-        return (
-            f"No moves available: {len(groups)} shard groups cannot be spread over {eligible} nodes; "
-            "a shard group moves as a whole."
         )
     return f"No moves available: every node is within {strategy.threshold:.0%} of the average by {strategy.name}."
