@@ -35,7 +35,6 @@ R = TypeVar("R")
 @dataclass(frozen=True, slots=True)
 class Installation:
     binaries: Path
-    major: int
     version: str
 
 
@@ -70,8 +69,7 @@ def find_installation() -> Installation | str:
         return f"PostgreSQL {number}, found through {program} ({named}), has no server: no initdb in {binaries}"
     lines = control.read_text("utf-8", errors="replace").splitlines()
     citus = next((line.split("=", 1)[1].strip(" '") for line in lines if line.startswith("default_version")), "unknown")
-    major = int("".join(char if char.isdigit() else " " for char in number).split()[0])
-    return Installation(binaries, major, f"PostgreSQL {number} + Citus {citus}")
+    return Installation(binaries, f"PostgreSQL {number} + Citus {citus}")
 
 
 def availability() -> Availability:
@@ -106,7 +104,7 @@ class NativeEngine:
             self._ensure_folder(template, node, progress)
 
         def up(node: Node) -> Node:
-            started = self._start_server(binaries, found.major, node, {other.port for other in wanted})
+            started = self._start_server(binaries, node, {other.port for other in wanted})
             cluster.prepare(_member(started), self._settings)
             return started
 
@@ -194,16 +192,13 @@ class NativeEngine:
         copied = run_as_server(["cp", "-Rp", template.data, part])
         if copied.returncode != 0:
             raise LabError(f"The data folder of node {node.number} could not be made: {copied.stdout.strip()}")
-        parameters = self._folder(0) / "postgresql.auto.conf"
-        if node.number and parameters.exists():
-            write_private(part / parameters.name, parameters.read_text("utf-8"))
         part.rename(folder)
         progress(f"node {node.number} has its data folder")
 
-    def _start_server(self, binaries: Path, major: int, node: Node, avoid: set[int]) -> Node:
+    def _start_server(self, binaries: Path, node: Node, avoid: set[int]) -> Node:
         for _ in range(5):
             server = PostgresServer(self._folder(node.number), binaries, node.port)
-            server.configure(cluster.node_settings(major, str(self._home / "tls")))
+            server.configure(cluster.node_settings(str(self._home / "tls")))
             server.write_hba(cluster.HBA)
             try:
                 server.start()

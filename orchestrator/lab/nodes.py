@@ -53,9 +53,9 @@ class _Row:
     synced: bool
 
 
-def node_settings(major: int, tls: str) -> dict[str, str]:
+def node_settings(tls: str) -> dict[str, str]:
     """Server settings of a node; `tls` is the folder of its certificate files as the server sees it."""
-    settings = {
+    return {
         "shared_preload_libraries": "citus",
         "wal_level": "logical",  # shards move by logical replication
         # Sized for 20 nodes on a laptop: one query may open a connection to every node for every role it runs as.
@@ -82,10 +82,6 @@ def node_settings(major: int, tls: str) -> dict[str, str]:
         "citus.node_conninfo": f"sslmode=verify-ca sslrootcert='{tls}/authority.crt' "
         f"sslcert='{tls}/node.crt' sslkey='{tls}/node.key'",
     }
-    if major >= 16:
-        # Azure's admin may SET ROLE to the roles it creates, as everywhere before version 16.
-        settings["createrole_self_grant"] = "set, inherit"
-    return settings
 
 
 def connect(address: Address, settings: LabSettings, database: str | None = None) -> Connection:
@@ -124,6 +120,7 @@ def ensure_cluster(members: Sequence[Member], settings: LabSettings, progress: P
             conn.execute("SELECT citus_set_coordinator_host(%s, %s)", [coordinator.host, coordinator.port])
         for number, member in enumerate(others, start=1):
             if (member.host, member.port) not in {(row.host, row.port) for row in rows.values()}:
+                _copy_parameters(conn, member, settings)
                 conn.execute("SELECT citus_add_node(%s, %s)", [member.host, member.port])
                 progress(f"node {number} joined the cluster")
         for row in _rows(conn):
@@ -132,6 +129,17 @@ def ensure_cluster(members: Sequence[Member], settings: LabSettings, progress: P
         _until(lambda: all(row.usable and row.synced for row in _rows(conn)), "Not every node gets its metadata")
         # After the nodes: rights on the database do not reach nodes that join later, so they are given again.
         ensure_admin(conn, settings)
+
+
+def _copy_parameters(coordinator: Connection, member: Member, settings: LabSettings) -> None:
+    """A server parameter holds for the whole cluster, so a node that joins takes over what has been set so far."""
+    changed = coordinator.execute(
+        "SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf'"
+    ).fetchall()
+    with connect(member.address, settings) as conn:
+        for name, value in changed:
+            conn.execute(_alter_system(name, value))
+        conn.execute("SELECT pg_reload_conf()")
 
 
 def parameters(address: Address, settings: LabSettings) -> Mapping[str, tuple[str, str]]:
@@ -145,11 +153,14 @@ def parameters(address: Address, settings: LabSettings) -> Mapping[str, tuple[st
 
 def set_parameter(members: Sequence[Member], settings: LabSettings, name: str, value: str) -> None:
     """On every node, the coordinator first: a value that the server refuses has then changed nothing."""
-    statement = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(*name.split(".")), sql.Literal(value))
     for member in members:
         with _reported(f"Setting {name} to {value!r}"), connect(member.address, settings) as conn:
-            conn.execute(statement)
+            conn.execute(_alter_system(name, value))
             _reload(conn)
+
+
+def _alter_system(name: str, value: str) -> sql.Composed:
+    return sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(*name.split(".")), sql.Literal(value))
 
 
 def _reload(conn: Connection) -> None:
