@@ -131,6 +131,16 @@ class _Key:
     columns: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """A foreign key. `schema` is None for the service's own."""
+
+    where: str
+    schema: str | None
+    table: str
+    columns: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _Merged:
     """A table as it will be when all pending migrations have run. `partial`: then nothing is concluded from absence."""
@@ -139,7 +149,7 @@ class _Merged:
     existing: Table | None
     columns: set[str]
     keys: list[_Key]
-    references: list[tuple[str, str | None, str]]
+    references: list[_Reference]
     partial: bool = False
 
 
@@ -167,8 +177,10 @@ def _existing(view: View, table: Table) -> _Merged:
         _Key(view.where, f"{'primary key' if key.primary else 'unique key'} {key.name}", key.columns)
         for key in table.unique_keys
     ]
-    references: list[tuple[str, str | None, str]] = [
-        (view.where, key.to_schema, key.to_table) for key in table.foreign_keys
+    own = view.service.schema_name
+    references = [
+        _Reference(view.where, None if key.to_schema == own else key.to_schema, key.to_table, key.columns)
+        for key in table.foreign_keys
     ]
     return _Merged(view.where, table, set(table.columns), keys, references)
 
@@ -177,8 +189,7 @@ def _add(table: _Merged, migration: Migration, facts: TableFacts) -> None:
     table.columns |= set(facts.columns)
     table.keys += [_Key(f"{migration.path}:{key.line}", f"a {key.kind}", key.columns) for key in facts.keys]
     table.references += [
-        (f"{migration.path}:{reference.line}", reference.to_schema, reference.to_table)
-        for reference in facts.references
+        _Reference(f"{migration.path}:{key.line}", key.to_schema, key.to_table, key.columns) for key in facts.references
     ]
     table.partial |= facts.partial
 
@@ -202,6 +213,7 @@ def _row_table(view: View, name: str, table: _Merged, column: str) -> Iterator[P
         return
     if not table.partial:
         yield from _column_and_keys(full, table, column)
+        yield from _references(view, full, table, column)
     if existing is not None:
         for trigger in existing.triggers:
             drop = f'DROP TRIGGER "{trigger}" ON {view.quoted(name)}'
@@ -226,14 +238,25 @@ def _column_and_keys(full: str, table: _Merged, column: str) -> Iterator[Problem
             )
 
 
-def _from_reference(view: View, full: str, table: _Merged) -> Iterator[Problem]:
-    own = {None, view.service.schema_name}
-    for where, schema, target in table.references:
-        if schema in own and target not in view.service.reference_tables:
+def _references(view: View, full: str, table: _Merged, column: str) -> Iterator[Problem]:
+    for key in table.references:
+        within = key.schema is None and key.table not in view.service.reference_tables
+        if within and key.columns and column not in key.columns:
             yield Problem(
-                where,
-                f"reference table {full} has a foreign key to {view.full(target)}, which is distributed",
-                f"drop the foreign key, or list {target} under `referenceTables` too",
+                key.where,
+                f"a foreign key ({', '.join(key.columns)}) of table {full} to {view.full(key.table)} does not include "
+                f"the distribution column {column}; the two rows could be on different nodes",
+                f"add {column} to the foreign key on both sides, or list {key.table} under `referenceTables`",
+            )
+
+
+def _from_reference(view: View, full: str, table: _Merged) -> Iterator[Problem]:
+    for key in table.references:
+        if key.schema is None and key.table not in view.service.reference_tables:
+            yield Problem(
+                key.where,
+                f"reference table {full} has a foreign key to {view.full(key.table)}, which is distributed",
+                f"drop the foreign key, or list {key.table} under `referenceTables` too",
             )
 
 

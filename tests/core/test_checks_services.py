@@ -254,6 +254,17 @@ class TestRowSharding:
         assert "reference table shop.country has a foreign key to shop.other, which is distributed" in problem
         assert check(row_service(referenceTables=["country", "other"]), state) == []
 
+    def test_a_foreign_key_between_distributed_tables_includes_the_column(self) -> None:
+        good, bad = ForeignKey("fk", "shop", "u", ("tenant", "id")), ForeignKey("fk", "shop", "u", ("id",))
+        columns, target = ("tenant", "id"), table("u", columns=("tenant",))
+        assert check(row_service(), shop(table(columns=columns, foreign_keys=(good,)), target)) == []
+        there = shop(table(columns=columns, foreign_keys=(bad,)), target)
+        assert "a foreign key (id) of table shop.t to shop.u does not include" in the_one(check(row_service(), there))
+        coming = migration(facts(references=(ReferenceFacts(None, "u", 8, ("id",)),)), facts("u"))
+        problem = the_one(check(row_service(), None, {"shop": [coming]}))
+        assert problem.startswith("migrations/1.sql:8: a foreign key (id)")
+        assert check(row_service(referenceTables=["u"]), None, {"shop": [coming]}) == []
+
     def test_a_trigger_on_an_existing_table_is_told(self) -> None:
         there = table(columns=("tenant",), triggers=("watch",))
         assert 'DROP TRIGGER "watch" ON "shop"."t"' in the_one(check(row_service(), shop(there)))
