@@ -23,6 +23,7 @@ from orchestrator.core.plan_services import plan_services
 from orchestrator.core.services import ServiceSpec
 from orchestrator.core.state import ServicesState
 from orchestrator.core.steps import EnsureRole, EnsureSchema, RunMigration, ServiceStep
+from tests.fix_lab import Cluster
 
 USERS = "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);"
 
@@ -31,7 +32,7 @@ USERS = "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 class Stack:
     """A stack file's services on a shared cluster, with names of their own."""
 
-    cluster: Any
+    cluster: Cluster
     folder: Path
     environment: dict[str, str]
     services: list[ServiceSpec] = field(default_factory=list)
@@ -101,8 +102,8 @@ class Stack:
 
 
 @pytest.fixture
-def stack(cluster: Any, tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(cluster, tmp_path, {})
+def stack(lab_cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
+    stack = Stack(lab_cluster, tmp_path, {})
     yield stack
     with stack.connect() as conn:
         for service in stack.services:
@@ -473,6 +474,15 @@ class TestRowSharding:
         assert groups == [(1,)]
         with stack.as_service(shop) as conn:
             assert conn.execute("SELECT count(*) FROM shop JOIN country ON code = country").fetchone() == (2,)
+
+    def test_a_grant_holds_on_every_node(self, stack: Stack) -> None:
+        reader = stack.declare("reader")
+        shop = self.shop(stack, {"001.sql": SHOP}, referenceTables=["country"], grants=[{"role": reader.name}])
+        stack.apply()
+        with stack.as_service(reader) as conn:
+            for table, rows in (("shop", 2), ("country", 1)):
+                query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(shop.schema_name, table))
+                assert conn.execute(query).fetchone() == (rows,)
 
     def test_a_later_table_may_refer_to_distributed_and_reference_tables(self, stack: Stack) -> None:
         shop = self.shop(stack, {"001.sql": SHOP}, referenceTables=["country"])
