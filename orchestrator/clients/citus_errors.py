@@ -23,6 +23,15 @@ _FIXES: tuple[tuple[str, str], ...] = (
         "max_connections, and run the same command again",
     ),
     (
+        r'too many connections for role "(.+?)"',
+        "The connections that Citus itself opens between nodes count against the role's limit. Raise `connectionLimit` "
+        "of the service, or close idle connections of {0}, and run the same command again",
+    ),
+    (
+        r"(?s)connection to the remote node \S*@(\S+) failed .*FATAL:",
+        "Node {0} refuses a connection that Citus opens for this role; its server log says why",
+    ),
+    (
         r"connection to the remote node \S*@(\S+) failed",
         "Node {0} does not answer. Citus changes roles, schemas and tables on all nodes or on none, so wait until the "
         "node is back, and run the same command again",

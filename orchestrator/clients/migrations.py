@@ -6,7 +6,7 @@ Files are parsed with PostgreSQL's own grammar, so that what cannot run is named
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,20 @@ def read_migrations(service: ServiceSpec, folder: Path) -> tuple[Migration, ...]
     if problems:
         raise SpecError(f"the migrations of service {service.name}", problems)
     return tuple(migrations)
+
+
+def read_all_migrations(services: Sequence[ServiceSpec], folder: Path) -> dict[str, tuple[Migration, ...]]:
+    """The migrations of every service by its name. Raises SpecError with everything that is wrong in any of them."""
+    problems: list[Problem] = []
+    found = {}
+    for service in services:
+        try:
+            found[service.name] = read_migrations(service, folder)
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError("the migrations", problems)
+    return found
 
 
 def _files(service: ServiceSpec, folder: Path, problems: list[Problem]) -> Iterator[Path]:

@@ -144,7 +144,9 @@ class EnsureRole:
 
     @property
     def title(self) -> str:
-        return f"{'create' if self.create else 'alter'} role {self.role}"
+        if self.create:
+            return f"create role {self.role}"
+        return f"alter role {self.role}" + (" and set its password" if self.set_password else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,12 @@ RECORDED = {
     "\tIs the server running": "Node localhost:7001 does not answer",
     "connection to the remote node x@h:1 failed with the following error: FATAL: remaining connection slots are "
     "reserved for non-replication superuser connections": "no connection left",
+    'connection to the remote node x@h:1 failed with the following error: FATAL:  too many connections for role "x"': (
+        "count against the role's limit"
+    ),
+    'connection to the remote node x@h:1 failed with the following error: FATAL:  role "x" does not exist': (
+        "Node h:1 refuses"
+    ),
     "cannot get the size because of a connection error": "does not answer",
     'must be member of role "svc1"': 'GRANT "svc1" TO the admin',
     'must be able to SET ROLE "svc1"': 'GRANT "svc1" TO the admin',

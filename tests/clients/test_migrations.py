@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.clients.migrations import read_migrations
+from orchestrator.clients.migrations import read_all_migrations, read_migrations
 from orchestrator.core.errors import SpecError
 from orchestrator.core.migrations import Migration, TableFacts
 from orchestrator.core.services import ServiceSpec
@@ -223,3 +223,14 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "001.sql").write_text("SELECT 1;")
     with pytest.raises(SpecError, match="another migration of that name"):
         read_migrations(ServiceSpec(name="shop", migrations=("a", "b")), tmp_path)
+
+
+def test_problems_of_all_services_are_told_together(tmp_path: Path) -> None:
+    services = [ServiceSpec(name=name, migrations=(f"{name}.sql",)) for name in ("shop", "user")]
+    with pytest.raises(SpecError) as caught:
+        read_all_migrations(services, tmp_path)
+    assert "shop.sql does not exist" in caught.value.message
+    assert "user.sql does not exist" in caught.value.message
+    for service in services:
+        (tmp_path / f"{service.name}.sql").write_text("SELECT 1;")
+    assert set(read_all_migrations(services, tmp_path)) == {"shop", "user"}

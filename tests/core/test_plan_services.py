@@ -198,7 +198,7 @@ def test_a_role_is_altered_only_where_it_differs(changed: dict[str, Any], planne
         [step] = steps
         assert isinstance(step, EnsureRole)
         assert step.set_password == (changed.get("logs_in") is False or changed.get("can_login") is False)
-        assert step.title == "alter role user"
+        assert step.title == "alter role user" + (" and set its password" if step.set_password else "")
 
 
 def test_a_schema_of_another_name_is_put_first_in_the_search_path() -> None:
