@@ -2,4 +2,14 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fix_arm"]
+from collections import Counter
+from typing import Any
+
+pytest_plugins = ["tests.fix_arm", "tests.fix_lab", "tests.fix_project", "tests.fix_standin"]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for each reason to skip, however many tests had it."""
+    reasons = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")

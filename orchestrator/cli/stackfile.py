@@ -200,11 +200,11 @@ def _problem(detail: Any, config: Any, source: str) -> Problem:
         return Problem(where, "unknown key", _did_you_mean(loc))
     if detail["type"] == "missing":
         return Problem(where, "this key is missing", "add it")
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return Problem(where, str(detail["msg"]).removeprefix("Value error, "))
+    message = str(detail["msg"])
     shown = "" if isinstance(detail["input"], dict | list) or "assword" in name else f", not {detail['input']!r}"
-    return Problem(
-        where, message[:1].lower() + message[1:] + ("" if message.startswith(str(detail["input"])) else shown)
-    )
+    return Problem(where, message[:1].lower() + message[1:] + shown)
 
 
 def _dotted(loc: Loc) -> str:

@@ -74,7 +74,7 @@ PROGRESS: LiteralString = """
 """
 
 LOCK_HOLDER: LiteralString = """
-    SELECT format('process %s of %s, since %s', activity.pid, coalesce(activity.usename, 'somebody'),
+    SELECT format('process %%s of %%s, since %%s', activity.pid, coalesce(activity.usename, 'somebody'),
                   to_char(activity.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'))
     FROM pg_catalog.pg_locks lock JOIN pg_catalog.pg_stat_activity activity USING (pid)
     WHERE lock.locktype = 'advisory' AND lock.granted AND lock.classid = %s AND lock.objid = %s LIMIT 1

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.core.errors import LabError, OrchestratorError
-from orchestrator.lab.arm_emulator import ArmEmulator
-from orchestrator.lab.arm_resources import ServerFacts
+from orchestrator.lab.arm.emulator import ArmEmulator
+from orchestrator.lab.arm.resources import ServerFacts
 from orchestrator.lab.balancer import Balancer
 from orchestrator.lab.discover import choose, make
 from orchestrator.lab.embedded import EmbeddedEngine

@@ -17,6 +17,8 @@ from orchestrator.lab.discover import choose, make
 from orchestrator.lab.engine import Progress
 from orchestrator.lab.home import LabHome, Running
 
+# The lab's process outlives the one that started it; a Popen object that is collected would complain about that.
+_started: list[subprocess.Popen[bytes]] = []
 START_TIMEOUT = 300.0
 STOP_TIMEOUT = 60.0
 
@@ -78,6 +80,7 @@ def _start(home: LabHome, progress: Progress) -> Running:
             start_new_session=True,
             cwd="/",
         )
+    _started.append(process)
     deadline = time.monotonic() + START_TIMEOUT
     seen = 0
     try:

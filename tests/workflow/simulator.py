@@ -68,8 +68,8 @@ class Simulator:
         return self._reply(
             "read_server",
             lambda: ServerReading(
-                "lab", "Updating" if self.operation else "Ready", self.size, "17", "D2", "GeneralPurpose", "northeurope",
-                "localhost", "adm", "citus", "Disabled", 128, "/id",
+                "lab", "Updating" if self.operation else "Ready", self.size, "17", "D2", "GeneralPurpose",
+                "northeurope", "localhost", "adm", "citus", "Disabled", 128, "/id",
             ),
         )  # fmt: skip
 

@@ -1,0 +1,42 @@
+"""A user's project with the example services, and the `orchestrator` command run in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.lab.home import HOME_VARIABLE
+from tests.fix_lab import ROOT, Project, engines
+
+
+def _project(folder: Path, lab_base: Path) -> Project:
+    (folder / "stacks").mkdir(parents=True)
+    shutil.copy(ROOT / "Pulumi.yaml", folder)
+    shutil.copytree(ROOT / "examples" / "microservices", folder / "examples" / "microservices")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRATOR_", "PG"))}
+    return Project(folder, environment | {HOME_VARIABLE: str(lab_base), "PYTHONPATH": str(ROOT)})
+
+
+@pytest.fixture
+def project(tmp_path: Path, lab_base: Path) -> Iterator[Project]:
+    """No lab yet; one that the test makes is removed afterwards."""
+    made = _project(tmp_path / "project", lab_base)
+    yield made
+    made.run("lab", "down", "--delete")
+
+
+@pytest.fixture(params=["native", "embedded"])
+def lab_project(request: pytest.FixtureRequest, tmp_path: Path, lab_base: Path) -> Iterator[tuple[Project, str]]:
+    """A project whose lab runs four nodes, once for each engine that is here."""
+    engine = str(request.param)
+    if not engines()[engine].available:
+        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
+    made = _project(tmp_path / "project", lab_base)
+    up = made.run("lab", "up", "--engine", engine, "--nodes", "4")
+    assert up.returncode == 0, up.stderr
+    yield made, engine
+    made.run("lab", "down", "--delete")
