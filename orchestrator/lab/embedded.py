@@ -151,8 +151,8 @@ class EmbeddedEngine:
                 raise LabError(f"The server refuses {name} = {value}: {error.diag.message_primary}.") from error
 
     def stop(self) -> None:
-        if self._initialised():
-            self._server().stop()
+        if (self._home / "data").exists():
+            self._server(port=0).stop()  # found by its folder, also when the state file is damaged
 
     def delete(self) -> None:
         self.stop()
@@ -174,13 +174,12 @@ class EmbeddedEngine:
     def _save(self, state: _State) -> None:
         write_private(self._state_file, json.dumps(asdict(state)))
 
-    def _server(self) -> PostgresServer:
+    def _server(self, port: int | None = None) -> PostgresServer:
         binaries = _wheel_binaries()
         if binaries is None:
             raise LabError(f"The embedded engine cannot run: {availability().reason}.")
-        return PostgresServer(
-            self._home / "data", reachable_binaries(binaries, self._home / "binaries"), self._state().port
-        )
+        binaries = reachable_binaries(binaries, self._home / "binaries")
+        return PostgresServer(self._home / "data", binaries, self._state().port if port is None else port)
 
     def _start_server(self, progress: Progress) -> None:
         private_folder(self._home)

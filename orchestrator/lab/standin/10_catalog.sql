@@ -150,7 +150,7 @@ GRANT SELECT ON pg_catalog.pg_dist_node, pg_catalog.pg_dist_partition, pg_catalo
     pg_catalog.pg_dist_background_task_depend, pg_catalog.pg_dist_cleanup TO PUBLIC;
 GRANT SELECT ON citus_lab.size_override, citus_lab.host TO PUBLIC;
 
--- CREATE EXTENSION IF NOT EXISTS citus then says, as with Citus, that it is there. Object ids below 16384 cannot be dropped.
+-- CREATE EXTENSION IF NOT EXISTS citus then says, as with Citus, that it is there. What has an id below 12000 cannot be dropped.
 INSERT INTO pg_catalog.pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
-SELECT 16383, 'citus', oid, 'pg_catalog'::regnamespace, false, '13.2-1'
+SELECT 11999, 'citus', oid, 'pg_catalog'::regnamespace, false, '13.2-1'
 FROM pg_catalog.pg_roles WHERE rolname = current_user;

@@ -241,8 +241,8 @@ BEGIN
     ELSIF shards NOT BETWEEN 1 AND 64000 THEN
         PERFORM citus_lab.fail(format('%s is outside the valid range for parameter "shard_count" (1 .. 64000)', shards));
     END IF;
-    PERFORM citus_lab.check_unique(relid, col.attnum);
     colocation := citus_lab.colocation_for(tab, col, mode, partner, shards);
+    PERFORM citus_lab.check_unique(relid, col.attnum);
     INSERT INTO pg_dist_partition (logicalrelid, partmethod, partkey, colocationid) VALUES (relid, 'h',
         format('{VAR :varno 1 :varattno %s :vartype %s :vartypmod %s :varcollid %s :varlevelsup 0 :varnosyn 1 :varattnosyn %1$s '
                ':location -1}', col.attnum, col.atttypid, col.atttypmod, col.attcollation), colocation);

@@ -30,7 +30,7 @@ CREATE FUNCTION citus_lab.unreadable_nodes() RETURNS TABLE (groupid int, code te
 CREATE FUNCTION citus_lab.warn_unreadable() RETURNS int[] LANGUAGE plpgsql AS $$
 DECLARE node record; groups int[] := '{}';
 BEGIN
-    FOR node IN SELECT * FROM citus_lab.unreadable_nodes() ORDER BY groupid LOOP
+    FOR node IN SELECT * FROM citus_lab.unreadable_nodes() ORDER BY groupid = 0, groupid LOOP
         RAISE WARNING USING ERRCODE = node.code, MESSAGE = node.message;
         groups := groups || node.groupid;
     END LOOP;
@@ -117,5 +117,19 @@ CREATE VIEW pg_catalog.citus_lock_waits AS
     FROM citus_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) blocker
     JOIN citus_stat_activity b ON b.pid = blocker WHERE w.wait_event_type = 'Lock';
 
-GRANT SELECT ON pg_catalog.citus_shards, public.citus_tables, public.citus_schemas, pg_catalog.citus_nodes,
+CREATE VIEW pg_catalog.citus_locks AS
+    SELECT a.global_pid, a.nodeid, l.locktype, l.database, l.relation, l.relation::regclass::text AS relation_name, l.page, l.tuple,
+           l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid, l.virtualtransaction, l.pid, l.mode, l.granted, l.fastpath,
+           l.waitstart
+    FROM pg_locks l JOIN citus_stat_activity a USING (pid);
+
+-- citus.stat_tenants_track is off by default: Citus shows nothing here.
+CREATE VIEW pg_catalog.citus_stat_tenants AS
+    SELECT NULL::int AS nodeid, NULL::int AS colocation_id, NULL::text AS tenant_attribute,
+           NULL::int AS read_count_in_this_period, NULL::int AS read_count_in_last_period,
+           NULL::int AS query_count_in_this_period, NULL::int AS query_count_in_last_period,
+           NULL::double precision AS cpu_usage_in_this_period, NULL::double precision AS cpu_usage_in_last_period WHERE false;
+GRANT SELECT ON pg_catalog.citus_stat_tenants TO pg_monitor;
+
+GRANT SELECT ON pg_catalog.citus_locks, pg_catalog.citus_shards, public.citus_tables, public.citus_schemas, pg_catalog.citus_nodes,
     pg_catalog.citus_stat_activity, pg_catalog.citus_dist_stat_activity, pg_catalog.citus_lock_waits TO PUBLIC;

@@ -33,6 +33,16 @@ CREATE FUNCTION citus_lab.shown_setting(name text, unit text, boot_val text) RET
     SELECT CASE WHEN unit = 'ms' THEN (citus_lab.in_seconds(name, boot_val::double precision / 1000) * 1000)::bigint::text
                 ELSE coalesce(current_setting(name, true), boot_val) END $$;
 
+-- ALTER ROLE ... SET of an unknown setting needs this right; with Citus everybody has it for these.
+DO $$
+DECLARE setting text;
+BEGIN
+    FOR setting IN SELECT name FROM citus_lab.parameter WHERE context = 'user'
+        UNION ALL SELECT 'citus.rebalancer_by_disk_size_base_cost' LOOP
+        EXECUTE format('GRANT SET ON PARAMETER %s TO PUBLIC', setting);
+    END LOOP;
+END $$;
+
 CREATE OR REPLACE VIEW pg_catalog.pg_settings AS
     SELECT * FROM pg_show_all_settings()
     UNION ALL
