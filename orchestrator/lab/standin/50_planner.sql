@@ -87,77 +87,95 @@ BEGIN
     END IF;
     threshold := greatest(coalesce(threshold, strategy.default_threshold), strategy.minimum_threshold);
     improvement := coalesce(improvement, strategy.improvement_threshold);
-    FOR pool IN SELECT c.pool, array_agg(c.shardid ORDER BY c.cost DESC, c.shardid) AS ids, array_agg(c.cost ORDER BY c.cost DESC, c.shardid) AS costs,
-                array_agg(n.nodeid ORDER BY c.cost DESC, c.shardid) AS nodes, array_agg(c.cost ORDER BY c.shardid) AS costs_by_id,
-                array_agg(n.nodeid ORDER BY c.shardid) AS nodes_by_id
-         FROM citus_lab.costs(strategy.shard_cost_function, only_colocation, excluded) c JOIN pg_dist_node n USING (groupid)
-         GROUP BY c.pool ORDER BY c.pool
+    FOR pool IN SELECT c.pool, array_agg(c.shardid ORDER BY c.cost DESC, c.shardid) AS ids,
+            array_agg(c.cost ORDER BY c.cost DESC, c.shardid) AS costs, array_agg(n.nodeid ORDER BY c.cost DESC, c.shardid) AS homes,
+            citus_lab.fill(array_agg(c.cost ORDER BY c.shardid), array_agg(n.nodeid ORDER BY c.shardid)) AS fill
+        FROM citus_lab.costs(strategy.shard_cost_function, only_colocation, excluded) c JOIN pg_dist_node n USING (groupid)
+        GROUP BY c.pool ORDER BY c.pool
     LOOP
-        FOR move IN SELECT * FROM citus_lab.balance(pool.ids, pool.costs, pool.nodes, pool.costs_by_id, pool.nodes_by_id, threshold,
-                                                    improvement, drain_only, left_over) LOOP
+        FOR move IN SELECT * FROM citus_lab.balance(pool.ids, pool.costs, pool.homes, pool.fill, threshold, improvement, drain_only,
+                                                    left_over) LOOP
             shardid := move.shardid; source := move.source; target := move.target; left_over := left_over - 1;
             RETURN NEXT;
         END LOOP;
     END LOOP;
 END $$;
 
+-- The cost on each node, by node id, added up in order of shard id: the order decides the rounding.
+CREATE FUNCTION citus_lab.fill(costs real[], homes int[]) RETURNS real[] LANGUAGE plpgsql STABLE AS $$
+DECLARE fill real[] := array_fill(0::real, ARRAY[(SELECT max(nodeid) FROM pg_dist_node)]);
+BEGIN
+    FOR i IN 1 .. cardinality(homes) LOOP fill[homes[i]] := fill[homes[i]] + costs[i]; END LOOP;
+    RETURN fill;
+END $$;
+
 -- One pool. `ids`, `costs` and `homes` describe its shard groups, the most expensive first, equal cost by lower id; `fill` is
 -- the cost on each node, by node id.
 CREATE FUNCTION citus_lab.balance(
-    ids bigint[], costs real[], homes int[], costs_by_id real[], homes_by_id int[], threshold real, improvement real,
-    drain_only boolean, max_moves int)
+    ids bigint[], costs real[], homes int[], fill real[], threshold real, improvement real, drain_only boolean, max_moves int)
 RETURNS TABLE (shardid bigint, source int, target int) LANGUAGE plpgsql AS $$
 DECLARE
-    allowed int[]; fill real[]; low real; high real; gain real; pick int; nodes int[]; total real := 0; node int;
-    ignored int := 0; taken int := 0;
+    allowed int[]; nodes int[]; average real; found record; pick int; ignored int := 0;
     max_logged int := coalesce(current_setting('citus.max_rebalancer_logged_ignored_moves', true), '5');
 BEGIN
     SELECT array_agg(nodeid ORDER BY nodeid) INTO allowed FROM pg_dist_node WHERE shouldhaveshards AND isactive;
     IF allowed IS NULL THEN RETURN; END IF;
-    fill := array_fill(0::real, ARRAY[(SELECT max(nodeid) FROM pg_dist_node)]);
-    FOR i IN 1 .. cardinality(homes_by_id) LOOP
-        fill[homes_by_id[i]] := fill[homes_by_id[i]] + costs_by_id[i];
-    END LOOP;
-    FOR i IN 1 .. cardinality(ids) LOOP
-        CONTINUE WHEN homes[i] = ANY (allowed) OR taken >= max_moves;
-        shardid := ids[i]; source := homes[i];
-        SELECT n INTO target FROM unnest(allowed) n ORDER BY fill[n], n LIMIT 1;
-        fill[source] := fill[source] - costs[i]; fill[target] := fill[target] + costs[i]; homes[i] := target; taken := taken + 1;
+    FOR taken IN 1 .. max_moves LOOP
+        SELECT array_agg(n ORDER BY fill[n], n) INTO nodes FROM unnest(allowed) n;
+        SELECT min(i) INTO pick FROM generate_subscripts(homes, 1) i WHERE average IS NULL AND homes[i] <> ALL (allowed);
+        IF pick IS NOT NULL THEN
+            target := nodes[1];
+        ELSIF drain_only THEN
+            EXIT;
+        ELSE
+            average := coalesce(average, citus_lab.total(fill) / cardinality(allowed)::real);
+            SELECT * INTO found FROM citus_lab.next_move(ids, costs, homes, fill, nodes, (1::real - threshold) * average,
+                (1::real + threshold) * average, improvement, ignored, max_logged);
+            pick := found.pick; target := found.target; ignored := found.ignored;
+        END IF;
+        EXIT WHEN pick IS NULL;
+        shardid := ids[pick]; source := homes[pick]; homes[pick] := target;
+        fill[source] := fill[source] - costs[pick]; fill[target] := fill[target] + costs[pick];
         RETURN NEXT;
     END LOOP;
-    FOR i IN 1 .. cardinality(fill) LOOP total := total + fill[i]; END LOOP;
-    low := (1::real - threshold) * (total / cardinality(allowed)::real);
-    high := (1::real + threshold) * (total / cardinality(allowed)::real);
-    <<search>>
-    WHILE NOT drain_only AND taken < max_moves LOOP
-        SELECT array_agg(n ORDER BY fill[n], n) INTO nodes FROM unnest(allowed) n;
-        <<sources>>
-        FOR s IN REVERSE cardinality(nodes) .. 1 LOOP
-            source := nodes[s];
-            EXIT search WHEN fill[source] <= low;
-            FOREACH target IN ARRAY nodes LOOP
-                CONTINUE sources WHEN fill[target] >= high OR (fill[target] >= low AND fill[source] <= high);
-                FOR i IN 1 .. cardinality(ids) LOOP
-                    CONTINUE WHEN homes[i] <> source;
-                    gain := citus_lab.gain(fill[source], fill[target], costs[i]);
-                    CONTINUE WHEN gain IS NULL;
-                    IF gain < improvement THEN
-                        ignored := ignored + 1;
-                        IF ignored <= max_logged THEN
-                            PERFORM citus_lab.tell_ignored(ids[i], source, target, gain, improvement);
-                        END IF;
-                        CONTINUE;
+    PERFORM citus_lab.tell_number_ignored(ignored, max_logged, improvement);
+END $$;
+
+-- Added up in order of node id.
+CREATE FUNCTION citus_lab.total(fill real[]) RETURNS real LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE total real := 0; one real;
+BEGIN
+    FOREACH one IN ARRAY fill LOOP total := total + one; END LOOP;
+    RETURN total;
+END $$;
+
+-- The first move worth making, from the fullest node to the emptiest; `nodes` is sorted from the emptiest to the fullest.
+CREATE FUNCTION citus_lab.next_move(
+    ids bigint[], costs real[], homes int[], fill real[], nodes int[], low real, high real, improvement real,
+    INOUT ignored int, max_logged int, OUT pick int, OUT target int) LANGUAGE plpgsql AS $$
+DECLARE source int; gain real;
+BEGIN
+    <<sources>>
+    FOR s IN REVERSE cardinality(nodes) .. 1 LOOP
+        source := nodes[s];
+        EXIT WHEN fill[source] <= low;
+        FOREACH target IN ARRAY nodes LOOP
+            CONTINUE sources WHEN fill[target] >= high OR (fill[target] >= low AND fill[source] <= high);
+            FOR i IN 1 .. cardinality(ids) LOOP
+                CONTINUE WHEN homes[i] <> source;
+                gain := citus_lab.gain(fill[source], fill[target], costs[i]);
+                IF gain >= improvement THEN
+                    pick := i;
+                    RETURN;
+                ELSIF gain IS NOT NULL THEN
+                    ignored := ignored + 1;
+                    IF ignored <= max_logged THEN
+                        PERFORM citus_lab.tell_ignored(ids[i], source, target, gain, improvement);
                     END IF;
-                    fill[source] := fill[source] - costs[i]; fill[target] := fill[target] + costs[i];
-                    homes[i] := target; shardid := ids[i]; taken := taken + 1;
-                    RETURN NEXT;
-                    CONTINUE search;
-                END LOOP;
+                END IF;
             END LOOP;
         END LOOP;
-        EXIT;
     END LOOP;
-    PERFORM citus_lab.tell_number_ignored(ignored, max_logged, improvement);
 END $$;
 
 -- What a move brings, relative to what it moves. Infinity: it leaves the target no fuller than the source. Null: no use.
