@@ -26,7 +26,7 @@ def project(tmp_path: Path, lab_base: Path) -> Iterator[Project]:
     """No lab yet; one that the test makes is removed afterwards."""
     made = _project(tmp_path / "project", lab_base)
     yield made
-    made.run("lab", "down", "--delete")
+    made.call("lab", "down", "--delete")
 
 
 @pytest.fixture(params=["native", "embedded"])
@@ -39,4 +39,4 @@ def lab_project(request: pytest.FixtureRequest, tmp_path: Path, lab_base: Path) 
     up = made.run("lab", "up", "--engine", engine, "--nodes", "4")
     assert up.returncode == 0, up.stderr
     yield made, engine
-    made.run("lab", "down", "--delete")
+    made.call("lab", "down", "--delete")

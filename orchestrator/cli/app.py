@@ -19,6 +19,7 @@ from orchestrator.core.errors import OrchestratorError
 
 F = TypeVar("F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+INTERRUPTED = 130
 MODES = click.Choice(["auto", "force_logical", "block_writes"])
 
 
@@ -202,12 +203,11 @@ def main() -> NoReturn:
     except OrchestratorError as error:
         click.echo(f"orchestrator: {error}", err=True)
         sys.exit(error.exit_code)
-    except click.Abort:
-        click.echo("Nothing was changed.", err=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted. Run the same command to continue.", err=True)
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        # click turns a Ctrl-C into the Abort that a `no` to its question raises; the cause tells them apart.
+        asked = isinstance(stop, click.Abort) and not isinstance(stop.__cause__, KeyboardInterrupt)
+        click.echo("Nothing was changed." if asked else "Interrupted. Run the same command to continue.", err=True)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

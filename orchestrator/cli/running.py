@@ -21,8 +21,6 @@ from orchestrator.core.state import ClusterState
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import converge
 
-INTERRUPTED = 130
-
 
 class NeedsYes(Refused):
     def __init__(self) -> None:
