@@ -140,6 +140,6 @@ OWNED_BY_ADMIN: LiteralString = """
       AND class.relowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
                       WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = class.oid
-                        AND deptype IN ('a', 'i', 'e'))
+                        AND (deptype = 'e' OR (class.relkind = 'S' AND deptype IN ('a', 'i'))))
     ORDER BY class.relkind = 'S', class.relname
 """

@@ -365,12 +365,11 @@ class TestSchemaSharding:
         assert f"table {service.schema_name}.t has a trigger watch" in found
         assert f"table {service.schema_name}.child inherits" in found
 
-    def test_a_partitioned_table_is_welcome(self, stack: Stack) -> None:
-        parts = (
-            "CREATE TABLE log (at date, PRIMARY KEY (at)) PARTITION BY RANGE (at);\n"
-            "CREATE TABLE log_20 PARTITION OF log FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');"
-        )
-        stack.declare("log", {"001.sql": parts})
+    def test_partitioned_tables_are_welcome_when_they_are_there_and_later(self, stack: Stack) -> None:
+        self.existing(stack, *PARTITIONED.split("\n"))
+        assert stack.problems() == ()
+        stack.apply()
+        stack.declare("old", {"001.sql": PARTITIONED.replace("log", "later")})
         stack.apply()
         assert stack.plan() == ()
         assert stack.problems() == ()
@@ -445,6 +444,8 @@ class TestMigrations:
         assert RunMigration in [type(step) for step in stack.plan()]
 
 
+PARTITIONED = """CREATE TABLE log (tenant bigint, at date, PRIMARY KEY (tenant, at)) PARTITION BY RANGE (at);
+CREATE TABLE log_20 PARTITION OF log FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');"""
 SHOP = """
 CREATE TABLE country (code text PRIMARY KEY);
 CREATE TABLE shop (tenant bigint PRIMARY KEY, country text REFERENCES country);
@@ -474,6 +475,15 @@ class TestRowSharding:
         assert groups == [(1,)]
         with stack.as_service(shop) as conn:
             assert conn.execute("SELECT count(*) FROM shop JOIN country ON code = country").fetchone() == (2,)
+
+    def test_a_partitioned_table_is_distributed_with_its_partitions(self, stack: Stack) -> None:
+        shop = self.shop(stack, {"001.sql": PARTITIONED})
+        stack.apply()
+        assert stack.plan() == ()
+        assert stack.problems() == ()
+        with stack.as_service(shop) as conn:
+            conn.execute("INSERT INTO log VALUES (1, '2020-02-02')")
+            assert conn.execute("SELECT count(*) FROM log_20").fetchone() == (1,)
 
     def test_a_grant_holds_on_every_node(self, stack: Stack) -> None:
         reader = stack.declare("reader")
@@ -555,5 +565,6 @@ def test_an_orchestrator_schema_is_the_admins_alone(stack: Stack) -> None:
     stack.apply()
     with stack.as_service(user) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute("SELECT * FROM orchestrator.migration")
+    assert stack.admin(f"SELECT has_schema_privilege('{user.role_name}', 'orchestrator', 'USAGE')") == [(False,)]
     query = "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid::text LIKE 'orchestrator.%'"
     assert stack.admin(query) == [(0,)]
