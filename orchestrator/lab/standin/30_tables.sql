@@ -47,6 +47,22 @@ BEGIN
     DELETE FROM pg_dist_colocation WHERE colocationid = id;
 END $$;
 
+-- Citus copies the rows of a table that is not empty into its shards and says so.
+CREATE FUNCTION citus_lab.tell_copied(relid oid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE filled boolean := false;
+BEGIN
+    IF (SELECT relkind FROM pg_class WHERE oid = relid) = 'r' THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', relid::regclass) INTO filled;
+    END IF;
+    IF filled THEN
+        RAISE NOTICE 'Copying data from local table...';
+        RAISE NOTICE USING MESSAGE = 'copying the data has completed',
+            DETAIL = 'The local data in the table is no longer visible, but is still on disk.',
+            HINT = format('To remove the local data, run: SELECT truncate_local_data_after_distributing_table(%1$s%2$s%1$s)',
+                          '$' || '$', citus_lab.table_name(relid));
+    END IF;
+END $$;
+
 -- All tables of a distributed schema lie on one node: that of its first table.
 CREATE FUNCTION citus_lab.add_schema_table(relid oid, colocation int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE home int;
@@ -55,7 +71,7 @@ BEGIN
     SELECT groupid INTO home FROM pg_dist_partition JOIN pg_dist_shard USING (logicalrelid)
         JOIN pg_dist_placement USING (shardid) WHERE colocationid = colocation LIMIT 1;
     INSERT INTO pg_dist_partition (logicalrelid, partmethod, colocationid) VALUES (relid, 'n', colocation);
-    PERFORM citus_lab.add_shard(relid, ARRAY[coalesce(home, citus_lab.home_of(colocation))]);
+    PERFORM citus_lab.add_shard(relid, ARRAY[coalesce(home, citus_lab.home_of(colocation))]), citus_lab.tell_copied(relid);
 END $$;
 
 CREATE FUNCTION citus_lab.check_foreign_keys(nsp oid) RETURNS void LANGUAGE plpgsql AS $$
@@ -155,18 +171,31 @@ END $$;
 
 -- Foreign keys of one distributed table or table in a distributed schema.
 CREATE FUNCTION citus_lab.check_references(relid oid) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE fk record; mine int := (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = relid);
+DECLARE
+    fk record; mine int := (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = relid); my_kind text := citus_lab.kind(relid);
 BEGIN
-    FOR fk IN SELECT c.relname, p.colocationid, citus_lab.kind(confrelid) AS kind FROM pg_constraint
-        JOIN pg_class c ON c.oid = confrelid LEFT JOIN pg_dist_partition p ON p.logicalrelid = confrelid
+    FOR fk IN SELECT c.relname, p.colocationid, citus_lab.kind(confrelid) AS kind, EXISTS (
+            SELECT FROM unnest(conkey, confkey) AS k (here, there)
+            WHERE here = citus_lab.attnum_of(conrelid) AND there = citus_lab.attnum_of(confrelid)) AS by_distribution_column
+        FROM pg_constraint JOIN pg_class c ON c.oid = confrelid LEFT JOIN pg_dist_partition p ON p.logicalrelid = confrelid
         WHERE contype = 'f' AND conrelid = relid AND confrelid <> relid
     LOOP
-        IF fk.kind IS NULL AND citus_lab.kind(relid) <> 'reference' THEN
+        IF fk.kind IS NULL AND my_kind <> 'reference' THEN
             PERFORM citus_lab.fail(
                 format('referenced table "%s" must be a distributed table or a reference table', fk.relname),
                 'To enforce foreign keys, the referencing and referenced rows need to be stored on the same node.',
                 format('You could use SELECT create_reference_table(''%s'') to replicate the referenced table to all nodes '
                        'or consider dropping the foreign key', fk.relname), '42P16');
+        ELSIF fk.kind <> 'reference' AND my_kind = 'reference' THEN
+            PERFORM citus_lab.fail(
+                'cannot create foreign key constraint since foreign keys from reference tables and local tables to distributed '
+                'tables are not supported',
+                'Reference tables and local tables can only have foreign keys to reference tables and local tables', NULL, '0A000');
+        ELSIF fk.kind = 'distributed' AND fk.colocationid = mine AND NOT fk.by_distribution_column THEN
+            PERFORM citus_lab.fail(
+                'cannot create foreign key constraint',
+                'Foreign keys are supported in two cases, either in between two colocated tables including partition column in '
+                'the same ordinal in the both tables or from distributed to reference tables', NULL, '0A000');
         ELSIF fk.kind <> 'reference' AND fk.colocationid <> mine THEN
             PERFORM citus_lab.fail(
                 'cannot create foreign key constraint since relations are not colocated or not referencing a reference table',
@@ -246,7 +275,7 @@ BEGIN
     INSERT INTO pg_dist_partition (logicalrelid, partmethod, partkey, colocationid) VALUES (relid, 'h',
         format('{VAR :varno 1 :varattno %s :vartype %s :vartypmod %s :varcollid %s :varlevelsup 0 :varnosyn 1 :varattnosyn %1$s '
                ':location -1}', col.attnum, col.atttypid, col.atttypmod, col.attcollation), colocation);
-    PERFORM citus_lab.check_references(relid), citus_lab.add_hash_shards(relid, colocation);
+    PERFORM citus_lab.check_references(relid), citus_lab.add_hash_shards(relid, colocation), citus_lab.tell_copied(relid);
     PERFORM citus_lab.distribute_table(inhrelid, column_name, mode, relid, shards) FROM pg_inherits WHERE inhparent = relid;
 END $$;
 
@@ -274,7 +303,7 @@ BEGIN
     VALUES (table_name, 'n', coalesce(colocation, citus_lab.new_colocation(1, -1, 0, 0)), 't');
     PERFORM citus_lab.check_references(table_name);
     PERFORM citus_lab.add_shard(table_name, ARRAY(SELECT groupid FROM pg_dist_node WHERE isactive ORDER BY groupid));
-    PERFORM citus_lab.copy_reference_tables();
+    PERFORM citus_lab.copy_reference_tables(), citus_lab.tell_copied(table_name);
 END $$;
 
 -- Nodes that were added later get the reference tables here.

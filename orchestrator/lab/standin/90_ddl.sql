@@ -84,6 +84,18 @@ BEGIN
     END IF;
 END $$;
 
+CREATE FUNCTION citus_lab.column_added_with_sequence(sequence_id oid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE dependence "char";
+BEGIN
+    SELECT deptype INTO dependence FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = sequence_id
+        AND refclassid = 'pg_class'::regclass AND refobjsubid > 0 AND citus_lab.kind(refobjid) IS NOT NULL;
+    IF FOUND THEN
+        PERFORM citus_lab.fail(
+            format('cannot execute ADD COLUMN commands involving %s when metadata is synchronized to workers',
+                   CASE dependence WHEN 'i' THEN 'identity columns' ELSE 'serial pseudotypes' END), NULL, NULL, '0A000');
+    END IF;
+END $$;
+
 CREATE FUNCTION citus_lab.index_created(index_id oid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE idx record;
 BEGIN
@@ -109,9 +121,11 @@ BEGIN
             PERFORM citus_lab.table_altered(did.objid);
         ELSIF did.command_tag = 'CREATE INDEX' THEN
             PERFORM citus_lab.index_created(did.objid);
-        ELSIF did.command_tag = 'CREATE TRIGGER' AND EXISTS (
-                SELECT FROM pg_trigger WHERE oid = did.objid AND citus_lab.kind(tgrelid) IN ('schema', 'distributed')) THEN
-            PERFORM citus_lab.fail('triggers are not supported on distributed tables');
+        ELSIF did.command_tag = 'CREATE TRIGGER' THEN
+            PERFORM citus_lab.fail(format('triggers are not supported on %s tables', CASE kind WHEN 'schema' THEN 'distributed' ELSE kind END))
+            FROM pg_trigger, citus_lab.kind(tgrelid) WHERE oid = did.objid AND kind IS NOT NULL;
+        ELSIF did.command_tag = 'CREATE SEQUENCE' AND tg_tag = 'ALTER TABLE' THEN
+            PERFORM citus_lab.column_added_with_sequence(did.objid);
         END IF;
     END LOOP;
 END $$;
