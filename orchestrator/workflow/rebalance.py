@@ -40,7 +40,7 @@ def follow(number: int, job_id: int, database: Database, groups: Sequence[ShardG
     names = {group.shard_id: group.schema or group.tables[0] for group in groups if group.schema or group.tables}
     sizes = {group.shard_id: group.bytes or 0 for group in groups}
     reported: dict[int, int] = {}
-    pause = Pause(longest=1.0)
+    pause = Pause(longest=2.0)
     started = now = yield Waiting(0, "the rebalance starts", NO_TIMEOUT)
     while True:
         job = yield from when_connected(lambda: database.read_job(job_id), f"read job {job_id}")

@@ -146,6 +146,7 @@ def settle(state: LabState) -> None:
                 operation.status = "Succeeded"
             else:
                 operation.status, operation.code, operation.message = "Failed", fault.code, fault.text
+            log.info("operation %s %s after %.3f s", operation.kind, operation.status, state.clock() - run.started)
             del state.runs[identity]
             save(state)
 
