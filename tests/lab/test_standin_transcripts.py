@@ -22,10 +22,10 @@ ON_WORKER = "from a worker node"
 # Statement -> why the stand-in answers otherwise. A pattern, because some statements differ in one argument only.
 KNOWN_DIFFERENCES: dict[str, str] = {
     r"select citus_backend_gpid\(\)": "contains a process id",
-    r"create table (s_c\.c|public\.fkr).*": "a table that references a reference table stays an ordinary one: no notice",
+    r"create table (s_c\.c|public\.fkr).*": "a table with a key to a reference table stays an ordinary one",
     r"select citus_schema_undistribute\('a'\)": "as above",
     r"select table_name::text,citus_table_type,.*": "as above: it is not listed as a local table",
-    r"select \* from pg_dist_shard where logicalrelid.*": "other shard ids: undistributing that table made new ones in Citus",
+    r"select \* from pg_dist_shard where logicalrelid.*": "undistributing a table takes shard ids in Citus",
     r"select citus_schema_distribute\('m'\)": "the second time Citus takes the tables in another order",
     r"alter table m\.old add column c1 int check.*": "the server does not tell how a constraint was written",
     r"alter table m\.old alter column v set statistics.*": "unsupported subcommands are not refused",

@@ -192,8 +192,10 @@ BEGIN
         PERFORM citus_lab.fail('cannot change "isactive" field of the coordinator node');
     ELSIF node.groupid = (SELECT min(groupid) FROM pg_dist_node WHERE groupid > 0) AND NOT synchronous THEN
         PERFORM citus_lab.fail('disabling the first worker node in the metadata is not allowed',
-            'Citus uses the first worker node in the metadata for certain internal operations when replicated tables are modified. '
-            'Synchronous mode ensures that all nodes have the same view of the first worker node, which is used for certain locking operations.',
+            'Citus uses the first worker node in the metadata for certain internal operations when '
+            'replicated tables are modified. '
+            'Synchronous mode ensures that all nodes have the same view of the first worker node, '
+            'which is used for certain locking operations.',
             format('You can force disabling node, SELECT citus_disable_node(%L, %s, synchronous:=true);', nodename, nodeport),
             '55000');
     END IF;

@@ -3,7 +3,8 @@
 CREATE FUNCTION citus_lab.placement_bytes()
 RETURNS TABLE (shardid bigint, relid oid, nspoid oid, groupid int, bytes bigint) LANGUAGE sql STABLE AS $$
     WITH tab AS MATERIALIZED (
-        SELECT logicalrelid AS relid, relnamespace, partmethod = 'h' AS split, coalesce(pg_total_relation_size(logicalrelid), 0) AS total
+        SELECT logicalrelid AS relid, relnamespace, partmethod = 'h' AS split,
+               coalesce(pg_total_relation_size(logicalrelid), 0) AS total
         FROM pg_dist_partition JOIN pg_class c ON c.oid = logicalrelid
     ), shard AS (
         SELECT s.shardid, t.relid, t.relnamespace, split, total, count(*) OVER same_table AS shards,
@@ -118,8 +119,10 @@ CREATE VIEW pg_catalog.citus_lock_waits AS
     JOIN citus_stat_activity b ON b.pid = blocker WHERE w.wait_event_type = 'Lock';
 
 CREATE VIEW pg_catalog.citus_locks AS
-    SELECT a.global_pid, a.nodeid, l.locktype, l.database, l.relation, l.relation::regclass::text AS relation_name, l.page, l.tuple,
-           l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid, l.virtualtransaction, l.pid, l.mode, l.granted, l.fastpath,
+    SELECT a.global_pid, a.nodeid, l.locktype, l.database, l.relation, l.relation::regclass::text AS relation_name,
+           l.page, l.tuple,
+           l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid, l.virtualtransaction, l.pid, l.mode, l.granted,
+           l.fastpath,
            l.waitstart
     FROM pg_locks l JOIN citus_stat_activity a USING (pid);
 
@@ -131,5 +134,6 @@ CREATE VIEW pg_catalog.citus_stat_tenants AS
            NULL::double precision AS cpu_usage_in_this_period, NULL::double precision AS cpu_usage_in_last_period WHERE false;
 GRANT SELECT ON pg_catalog.citus_stat_tenants TO pg_monitor;
 
-GRANT SELECT ON pg_catalog.citus_locks, pg_catalog.citus_shards, public.citus_tables, public.citus_schemas, pg_catalog.citus_nodes,
+GRANT SELECT ON pg_catalog.citus_locks, pg_catalog.citus_shards, public.citus_tables, public.citus_schemas,
+    pg_catalog.citus_nodes,
     pg_catalog.citus_stat_activity, pg_catalog.citus_dist_stat_activity, pg_catalog.citus_lock_waits TO PUBLIC;

@@ -2,7 +2,8 @@
 
 CREATE FUNCTION pg_catalog.citus_shard_cost_1(bigint) RETURNS real LANGUAGE sql IMMUTABLE AS $$ SELECT 1.0::real $$;
 CREATE FUNCTION pg_catalog.citus_node_capacity_1(int) RETURNS real LANGUAGE sql IMMUTABLE AS $$ SELECT 1.0::real $$;
-CREATE FUNCTION pg_catalog.citus_shard_allowed_on_node_true(bigint, int) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT true $$;
+CREATE FUNCTION pg_catalog.citus_shard_allowed_on_node_true(bigint, int) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT true $$;
 
 CREATE FUNCTION citus_lab.base_cost() RETURNS real LANGUAGE sql STABLE AS $$
     SELECT pg_size_bytes(coalesce(current_setting('citus.rebalancer_by_disk_size_base_cost', true), '100MB'))::real $$;
@@ -70,7 +71,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION citus_lab.plan(
-    strategy pg_dist_rebalance_strategy, threshold real DEFAULT NULL, improvement real DEFAULT NULL, max_moves int DEFAULT 1000000,
+    strategy pg_dist_rebalance_strategy, threshold real DEFAULT NULL, improvement real DEFAULT NULL,
+    max_moves int DEFAULT 1000000,
     drain_only boolean DEFAULT false, only_colocation int DEFAULT NULL, excluded bigint[] DEFAULT '{}')
 RETURNS TABLE (shardid bigint, source int, target int) LANGUAGE plpgsql AS $$
 DECLARE
@@ -88,12 +90,14 @@ BEGIN
     threshold := greatest(coalesce(threshold, strategy.default_threshold), strategy.minimum_threshold);
     improvement := coalesce(improvement, strategy.improvement_threshold);
     FOR pool IN SELECT c.pool, array_agg(c.shardid ORDER BY c.cost DESC, c.shardid) AS ids,
-            array_agg(c.cost ORDER BY c.cost DESC, c.shardid) AS costs, array_agg(n.nodeid ORDER BY c.cost DESC, c.shardid) AS homes,
+            array_agg(c.cost ORDER BY c.cost DESC, c.shardid) AS costs,
+            array_agg(n.nodeid ORDER BY c.cost DESC, c.shardid) AS homes,
             citus_lab.fill(array_agg(c.cost ORDER BY c.shardid), array_agg(n.nodeid ORDER BY c.shardid)) AS fill
         FROM citus_lab.costs(strategy.shard_cost_function, only_colocation, excluded) c JOIN pg_dist_node n USING (groupid)
         GROUP BY c.pool ORDER BY c.pool
     LOOP
-        FOR move IN SELECT * FROM citus_lab.balance(pool.ids, pool.costs, pool.homes, pool.fill, threshold, improvement, drain_only,
+        FOR move IN SELECT * FROM citus_lab.balance(pool.ids, pool.costs, pool.homes, pool.fill, threshold,
+                                                    improvement, drain_only,
                                                     left_over) LOOP
             shardid := move.shardid; source := move.source; target := move.target; left_over := left_over - 1;
             RETURN NEXT;
@@ -219,7 +223,8 @@ CREATE FUNCTION pg_catalog.get_rebalance_table_shards_plan(
     relation regclass DEFAULT NULL, threshold real DEFAULT NULL, max_shard_moves int DEFAULT 1000000,
     excluded_shard_list bigint[] DEFAULT '{}', drain_only boolean DEFAULT false, rebalance_strategy name DEFAULT NULL,
     improvement_threshold real DEFAULT NULL)
-RETURNS TABLE (table_name regclass, shardid bigint, shard_size bigint, sourcename text, sourceport int, targetname text, targetport int)
+RETURNS TABLE (table_name regclass, shardid bigint, shard_size bigint, sourcename text, sourceport int,
+    targetname text, targetport int)
 LANGUAGE plpgsql AS $$
 DECLARE only_colocation int;
 BEGIN

@@ -18,7 +18,8 @@ CREATE FUNCTION citus_lab.seconds_for(mode citus.shard_transfer_mode, bytes bigi
 
 CREATE FUNCTION citus_lab.group_bytes(shard bigint) RETURNS bigint LANGUAGE sql AS $$
     SELECT coalesce(sum(b.bytes), 0)::bigint FROM (
-        SELECT DISTINCT p.shardid, p.bytes FROM citus_lab.group_of(shard) g JOIN citus_lab.placement_bytes() p USING (shardid)) b $$;
+        SELECT DISTINCT p.shardid, p.bytes FROM citus_lab.group_of(shard) g
+        JOIN citus_lab.placement_bytes() p USING (shardid)) b $$;
 
 -- Online moves replicate rows logically, which needs a way to tell rows apart.
 CREATE FUNCTION citus_lab.require_replica_identity(shard bigint) RETURNS void LANGUAGE plpgsql AS $$
@@ -33,7 +34,8 @@ BEGIN
                    'REPLICA IDENTITY or PRIMARY KEY', tab),
             'UPDATE and DELETE commands on the shard will error out during logical replication unless there is a '
             'REPLICA IDENTITY or PRIMARY KEY.',
-            'If you wish to continue without a replica identity set the shard_transfer_mode to ''force_logical'' or ''block_writes''.',
+            'If you wish to continue without a replica identity set the shard_transfer_mode to '
+            '''force_logical'' or ''block_writes''.',
             '0A000');
     END IF;
 END $$;
@@ -51,7 +53,8 @@ BEGIN
         PERFORM citus_lab.fail('cannot move shard to the same node', NULL, NULL, '22023');
     ELSIF NOT target.shouldhaveshards THEN
         PERFORM citus_lab.fail('Moving shards to a node that shouldn''t have a shard is not supported', NULL,
-            format('Allow shards on the target node via SELECT * FROM citus_set_node_property(%L, %s, ''shouldhaveshards'', true);',
+            format('Allow shards on the target node via SELECT * FROM citus_set_node_property('
+                   '%L, %s, ''shouldhaveshards'', true);',
                    target.nodename, target.nodeport), '0A000');
     END IF;
     PERFORM citus_lab.require_up(source.nodename, source.nodeport), citus_lab.require_up(target.nodename, target.nodeport);
@@ -123,7 +126,8 @@ CREATE FUNCTION pg_catalog.citus_move_shard_placement(
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM citus_lab.require_coordinator();
-    PERFORM citus_lab.move_now(shard_id, citus_lab.node_by_id(source_node_id), citus_lab.node_by_id(target_node_id), transfer_mode);
+    PERFORM citus_lab.move_now(shard_id, citus_lab.node_by_id(source_node_id),
+                               citus_lab.node_by_id(target_node_id), transfer_mode);
 END $$;
 
 CREATE FUNCTION pg_catalog.citus_move_shard_placement(
@@ -169,12 +173,14 @@ BEGIN
 END $$;
 
 CREATE FUNCTION pg_catalog.citus_schema_move(
-    schema_id regnamespace, target_node_name text, target_node_port int, shard_transfer_mode citus.shard_transfer_mode DEFAULT 'auto')
+    schema_id regnamespace, target_node_name text, target_node_port int,
+    shard_transfer_mode citus.shard_transfer_mode DEFAULT 'auto')
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE home record;
 BEGIN
     SELECT * INTO home FROM citus_lab.schema_home(schema_id);
-    PERFORM citus_lab.move_now(home.shard, home.node, citus_lab.target_node(target_node_name, target_node_port), shard_transfer_mode);
+    PERFORM citus_lab.move_now(home.shard, home.node, citus_lab.target_node(target_node_name, target_node_port),
+                               shard_transfer_mode);
 END $$;
 
 CREATE PROCEDURE pg_catalog.citus_cleanup_orphaned_resources()

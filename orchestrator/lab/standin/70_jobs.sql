@@ -4,7 +4,8 @@ CREATE FUNCTION citus_lab.is_over(state citus_job_status) RETURNS boolean LANGUA
     SELECT state IN ('finished', 'cancelled', 'failed') $$;
 
 CREATE FUNCTION citus_lab.require_no_rebalance() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE id bigint := (SELECT max(job_id) FROM pg_dist_background_job WHERE job_type = 'rebalance' AND NOT citus_lab.is_over(state));
+DECLARE id bigint := (SELECT max(job_id) FROM pg_dist_background_job
+                      WHERE job_type = 'rebalance' AND NOT citus_lab.is_over(state));
 BEGIN
     IF id IS NOT NULL THEN
         PERFORM citus_lab.fail(format('A rebalance is already running as job %s', id),
@@ -19,7 +20,8 @@ DECLARE tab record; first oid;
 BEGIN
     PERFORM citus_lab.require_no_rebalance();
     FOR tab IN SELECT t.relid, c.relname, c.relowner FROM (
-            SELECT logicalrelid::oid AS relid, min(shardid) AS shard FROM pg_dist_partition JOIN pg_dist_shard USING (logicalrelid)
+            SELECT logicalrelid::oid AS relid, min(shardid) AS shard FROM pg_dist_partition
+            JOIN pg_dist_shard USING (logicalrelid)
             WHERE repmodel <> 't' GROUP BY 1) t JOIN pg_class c ON c.oid = t.relid ORDER BY t.shard LOOP
         first := coalesce(first, tab.relid);
         PERFORM citus_lab.require_owner('table', tab.relname, tab.relowner);
@@ -34,9 +36,11 @@ CREATE FUNCTION citus_lab.add_task(job bigint, task bigint, command text, nodes 
     shard bigint DEFAULT NULL, mode citus.shard_transfer_mode DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE here int := citus_lab.local_group();
 BEGIN
-    INSERT INTO citus_lab.background_task (groupid, job_id, task_id, owner, status, command, nodes_involved, shardid, transfer_mode)
+    INSERT INTO citus_lab.background_task (groupid, job_id, task_id, owner, status, command, nodes_involved,
+                                         shardid, transfer_mode)
     VALUES (here, job, task, owner,
-            CASE WHEN cardinality(depends_on) > 0 THEN 'blocked' ELSE 'runnable' END::citus_task_status, command, nodes, shard, mode);
+            CASE WHEN cardinality(depends_on) > 0 THEN 'blocked' ELSE 'runnable' END::citus_task_status,
+            command, nodes, shard, mode);
     INSERT INTO citus_lab.background_task_depend SELECT here, job, task, d FROM unnest(depends_on) d;
 END $$;
 
@@ -48,7 +52,8 @@ CREATE FUNCTION citus_lab.next_id(kind text) RETURNS bigint LANGUAGE sql AS $$
 
 -- One task per move. It waits for earlier moves away from its target (they make room) and for the earlier move of its own
 -- colocation group; all wait for the copy of reference tables, if nodes lack them.
-CREATE FUNCTION citus_lab.schedule(shards bigint[], sources int[], targets int[], mode citus.shard_transfer_mode, parallel boolean)
+CREATE FUNCTION citus_lab.schedule(shards bigint[], sources int[], targets int[],
+    mode citus.shard_transfer_mode, parallel boolean)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     job bigint := citus_lab.next_id('job'); me regrole := quote_ident(citus_lab.caller())::regrole; copy bigint[] := '{}';
@@ -56,18 +61,21 @@ DECLARE
 BEGIN
     INSERT INTO citus_lab.background_job (groupid, job_id, job_type, description)
     VALUES (citus_lab.local_group(), job, 'rebalance', 'Rebalance all colocation groups');
-    IF EXISTS (SELECT FROM pg_dist_partition JOIN pg_dist_shard s USING (logicalrelid), pg_dist_node n WHERE repmodel = 't' AND isactive
+    IF EXISTS (SELECT FROM pg_dist_partition JOIN pg_dist_shard s USING (logicalrelid), pg_dist_node n
+               WHERE repmodel = 't' AND isactive
                AND NOT EXISTS (SELECT FROM pg_dist_placement p WHERE p.shardid = s.shardid AND p.groupid = n.groupid)) THEN
         copy := ARRAY[citus_lab.next_id('task')];
         PERFORM citus_lab.add_task(job, copy[1], format('SELECT pg_catalog.replicate_reference_tables(%L)', mode), '{}', '{}',
                                    (SELECT extowner FROM pg_extension WHERE extname = 'citus')::regrole);
     END IF;
     FOR i IN 1 .. cardinality(shards) LOOP
-        SELECT colocationid INTO colocation FROM pg_dist_shard JOIN pg_dist_partition USING (logicalrelid) WHERE shardid = shards[i];
+        SELECT colocationid INTO colocation FROM pg_dist_shard JOIN pg_dist_partition USING (logicalrelid)
+        WHERE shardid = shards[i];
         SELECT coalesce(array_agg(tasks[j] ORDER BY j), '{}') INTO waits FROM generate_series(1, i - 1) j
         WHERE sources[j] = targets[i] OR (NOT parallel AND colocations[j] = colocation);
         tasks := tasks || citus_lab.next_id('task'); colocations := colocations || colocation;
-        PERFORM citus_lab.add_task(job, tasks[i], format('SELECT pg_catalog.citus_move_shard_placement(%s,%s,%s,%L)', shards[i], sources[i],
+        PERFORM citus_lab.add_task(job, tasks[i],
+            format('SELECT pg_catalog.citus_move_shard_placement(%s,%s,%s,%L)', shards[i], sources[i],
                                    targets[i], mode), ARRAY[sources[i], targets[i]], copy || waits, me, shards[i], mode);
     END LOOP;
     RETURN job;
@@ -75,7 +83,8 @@ END $$;
 
 -- Plans, and leaves the moves to the background. On a worker Citus does not refuse this; the tasks then fail there.
 CREATE FUNCTION pg_catalog.citus_rebalance_start(
-    rebalance_strategy name DEFAULT NULL, drain_only boolean DEFAULT false, shard_transfer_mode citus.shard_transfer_mode DEFAULT 'auto',
+    rebalance_strategy name DEFAULT NULL, drain_only boolean DEFAULT false,
+    shard_transfer_mode citus.shard_transfer_mode DEFAULT 'auto',
     parallel_transfer_reference_tables boolean DEFAULT false, parallel_transfer_colocated_shards boolean DEFAULT false)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE shards bigint[]; sources int[]; targets int[]; job bigint; strategy pg_dist_rebalance_strategy;
@@ -96,11 +105,13 @@ BEGIN
     END IF;
     job := citus_lab.schedule_planned(shards, sources, targets, shard_transfer_mode, parallel_transfer_colocated_shards);
     RAISE NOTICE USING MESSAGE = format('Scheduled %s moves as job %s', cardinality(shards), job),
-        DETAIL = 'Rebalance scheduled as background job', HINT = 'To monitor progress, run: SELECT * FROM citus_rebalance_status();';
+        DETAIL = 'Rebalance scheduled as background job',
+        HINT = 'To monitor progress, run: SELECT * FROM citus_rebalance_status();';
     RETURN job;
 END $$;
 
-CREATE FUNCTION citus_lab.schedule_planned(shards bigint[], sources int[], targets int[], mode citus.shard_transfer_mode, parallel boolean)
+CREATE FUNCTION citus_lab.schedule_planned(shards bigint[], sources int[], targets int[],
+    mode citus.shard_transfer_mode, parallel boolean)
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- Again, because this function can be called by anybody and writes as superuser.
@@ -134,7 +145,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION pg_catalog.citus_drain_node(
-    nodename text, nodeport int, shard_transfer_mode citus.shard_transfer_mode DEFAULT 'auto', rebalance_strategy name DEFAULT NULL)
+    nodename text, nodeport int, shard_transfer_mode citus.shard_transfer_mode DEFAULT 'auto',
+    rebalance_strategy name DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM citus_lab.require_coordinator();
@@ -158,7 +170,8 @@ BEGIN
     ELSIF citus_lab.is_over(now_is) THEN
         RETURN;
     END IF;
-    IF EXISTS (SELECT FROM citus_lab.background_task WHERE groupid = 0 AND job_id = jobid AND NOT pg_has_role(citus_lab.caller(), owner, 'USAGE'))
+    IF EXISTS (SELECT FROM citus_lab.background_task WHERE groupid = 0 AND job_id = jobid
+               AND NOT pg_has_role(citus_lab.caller(), owner, 'USAGE'))
        AND NOT pg_has_role(citus_lab.caller(), 'pg_signal_backend', 'USAGE') THEN
         PERFORM citus_lab.fail('must be a member of the role whose query is being canceled or member of pg_signal_backend',
                                NULL, NULL, '42501');
@@ -180,7 +193,8 @@ BEGIN
     PERFORM citus_job_cancel(citus_lab.rebalance_under_way());
 END $$;
 
-CREATE FUNCTION pg_catalog.citus_job_wait(jobid bigint, desired_status citus_job_status DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_catalog.citus_job_wait(jobid bigint, desired_status citus_job_status DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql AS $$
 DECLARE now_is citus_job_status;
 BEGIN
     LOOP
@@ -206,7 +220,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION pg_catalog.citus_job_list()
-RETURNS TABLE (job_id bigint, state citus_job_status, job_type name, description text, started_at timestamptz, finished_at timestamptz)
+RETURNS TABLE (job_id bigint, state citus_job_status, job_type name, description text,
+    started_at timestamptz, finished_at timestamptz)
 LANGUAGE sql AS $$ SELECT * FROM pg_dist_background_job ORDER BY job_id $$;
 
 REVOKE EXECUTE ON FUNCTION citus_lab.schedule, citus_lab.add_task FROM PUBLIC;

@@ -2,7 +2,8 @@
 -- Every tick is one transaction: killed at any point, nothing is half done.
 
 CREATE FUNCTION citus_lab.in_seconds(setting text, fallback double precision) RETURNS double precision LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN v ~ '^\d+$' THEN v::double precision / 1000 WHEN v ~ '^\d+ *(ms|s|min|h)$' THEN extract(epoch FROM v::interval)
+    SELECT CASE WHEN v ~ '^\d+$' THEN v::double precision / 1000
+                WHEN v ~ '^\d+ *(ms|s|min|h)$' THEN extract(epoch FROM v::interval)
            ELSE fallback END FROM (SELECT current_setting(setting, true) AS v) s $$;
 
 -- The n-th failure of a task is followed by a try after this long; null: there is none.
@@ -23,14 +24,16 @@ CREATE FUNCTION citus_lab.unschedule_dependants(task citus_lab.background_task) 
         UNION SELECT d.task_id FROM citus_lab.background_task_depend d JOIN waiting ON d.depends_on = waiting.id
         WHERE (d.groupid, d.job_id) = (task.groupid, task.job_id))
     UPDATE citus_lab.background_task t SET status = 'unscheduled' FROM waiting
-    WHERE (t.groupid, t.job_id) = (task.groupid, task.job_id) AND t.task_id = waiting.id AND t.status IN ('blocked', 'runnable') $$;
+    WHERE (t.groupid, t.job_id) = (task.groupid, task.job_id) AND t.task_id = waiting.id
+        AND t.status IN ('blocked', 'runnable') $$;
 
 CREATE FUNCTION citus_lab.task_failed(task citus_lab.background_task, error text, hint text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE failures int := task.retry_count + 1; delay interval := citus_lab.retry_delay(task.retry_count + 1);
 BEGIN
     UPDATE citus_lab.background_task t
     SET retry_count = failures, pid = NULL, began_at = NULL, message = citus_lab.task_message(task, error, hint),
-        status = CASE WHEN delay IS NULL THEN 'error' ELSE 'runnable' END::citus_task_status, not_before = clock_timestamp() + delay
+        status = CASE WHEN delay IS NULL THEN 'error' ELSE 'runnable' END::citus_task_status,
+        not_before = clock_timestamp() + delay
     WHERE (t.groupid, t.job_id, t.task_id) = (task.groupid, task.job_id, task.task_id);
     IF delay IS NULL THEN
         PERFORM citus_lab.unschedule_dependants(task);
@@ -105,14 +108,17 @@ DECLARE
     per_node int := citus_lab.executors('citus.max_background_task_executors_per_node');
     task citus_lab.background_task; running int; busy int;
 BEGIN
-    FOR task IN SELECT t.* FROM citus_lab.background_task t JOIN citus_lab.background_job j USING (groupid, job_id), citus_lab.settings s
+    FOR task IN SELECT t.* FROM citus_lab.background_task t
+        JOIN citus_lab.background_job j USING (groupid, job_id), citus_lab.settings s
         WHERE t.status = 'runnable' AND t.not_before <= clock_timestamp()
-            AND (j.state IN ('running', 'failing') OR (j.state = 'scheduled' AND j.created_at + s.start_delay <= clock_timestamp()))
+            AND (j.state IN ('running', 'failing')
+                 OR (j.state = 'scheduled' AND j.created_at + s.start_delay <= clock_timestamp()))
         ORDER BY t.groupid, t.job_id, t.task_id FOR UPDATE OF t
     LOOP
         SELECT count(*) INTO running FROM citus_lab.background_task WHERE groupid = task.groupid AND status = 'running';
         EXIT WHEN running >= in_all AND task.groupid = 0;
-        SELECT coalesce(max(n), 0) INTO busy FROM (SELECT count(*) AS n FROM citus_lab.background_task t, unnest(t.nodes_involved) node
+        SELECT coalesce(max(n), 0) INTO busy FROM (
+            SELECT count(*) AS n FROM citus_lab.background_task t, unnest(t.nodes_involved) node
             WHERE t.groupid = task.groupid AND t.status = 'running' AND node = ANY (task.nodes_involved) GROUP BY node) x;
         CONTINUE WHEN busy >= per_node;
         UPDATE citus_lab.background_task t SET status = 'running', pid = pg_backend_pid(), began_at = clock_timestamp(),

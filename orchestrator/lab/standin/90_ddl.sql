@@ -59,7 +59,8 @@ BEGIN
         RAISE NOTICE 'undistributing table % in distributed schema % before altering its schema', tab.relname, was.nspname;
         PERFORM citus_lab.forget_table(tab.oid);
     END IF;
-    SELECT nspname, colocationid INTO becomes FROM pg_dist_schema JOIN pg_namespace n ON n.oid = schemaid WHERE schemaid = tab.relnamespace;
+    SELECT nspname, colocationid INTO becomes FROM pg_dist_schema JOIN pg_namespace n ON n.oid = schemaid
+    WHERE schemaid = tab.relnamespace;
     IF FOUND AND citus_lab.kind(tab.oid) IS NULL THEN
         RAISE NOTICE 'Moving % into distributed schema %', tab.relname, becomes.nspname;
         PERFORM citus_lab.add_schema_table(tab.oid, becomes.colocationid);
@@ -122,7 +123,8 @@ BEGIN
         ELSIF did.command_tag = 'CREATE INDEX' THEN
             PERFORM citus_lab.index_created(did.objid);
         ELSIF did.command_tag = 'CREATE TRIGGER' THEN
-            PERFORM citus_lab.fail(format('triggers are not supported on %s tables', CASE kind WHEN 'schema' THEN 'distributed' ELSE kind END))
+            PERFORM citus_lab.fail(format('triggers are not supported on %s tables',
+                                   CASE kind WHEN 'schema' THEN 'distributed' ELSE kind END))
             FROM pg_trigger, citus_lab.kind(tgrelid) WHERE oid = did.objid AND kind IS NOT NULL;
         ELSIF did.command_tag = 'CREATE SEQUENCE' AND tg_tag = 'ALTER TABLE' THEN
             PERFORM citus_lab.column_added_with_sequence(did.objid);
@@ -148,6 +150,7 @@ BEGIN
 END $$;
 
 CREATE EVENT TRIGGER citus_lab_after_ddl ON ddl_command_end
-    WHEN TAG IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE INDEX', 'CREATE TRIGGER')
+    WHEN TAG IN ('CREATE SCHEMA', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
+              'ALTER TABLE', 'CREATE INDEX', 'CREATE TRIGGER')
     EXECUTE FUNCTION citus_lab.after_ddl();
 CREATE EVENT TRIGGER citus_lab_after_drop ON sql_drop EXECUTE FUNCTION citus_lab.after_drop();
