@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from orchestrator.core.errors import LabError
 from orchestrator.lab import embedded
+from orchestrator.lab.admin import ensure_admin
 from orchestrator.lab.embedded import EmbeddedEngine, availability
 from orchestrator.lab.engine import ADMIN_SETTINGS, Engine
 from orchestrator.lab.ticker import Ticker
@@ -170,9 +172,15 @@ def test_background_moves_are_done_by_the_ticker(engine: EmbeddedEngine) -> None
 def test_no_password_can_be_read_by_others_or_in_the_log(engine: EmbeddedEngine) -> None:
     engine.start(2, quiet)
     engine.set_parameter("log_statement", "all")
+    with psycopg.connect(**engine.superuser_conninfo(), autocommit=True) as conn:
+        await_true(lambda: conn.execute("SHOW log_statement").fetchone() == ("all",))
+        ensure_admin(conn, replace(settings_in(engine._home), admin_login="second"))
+        verifier = conn.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'second'").fetchone()
     engine.resize(3, quiet)
 
+    assert str(verifier).startswith("('SCRAM-SHA-256$")
     home = engine._home
+    assert b"CREATE ROLE" in (home / "data" / "server.log").read_bytes()
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     secrets = [b"adm-password", b"superuser-password"]
     for path in home.rglob("*"):
