@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from orchestrator.cli.stackfile import StackFile
 from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
-from orchestrator.clients.migrations import read_migrations
+from orchestrator.clients.migrations import read_all_migrations
 from orchestrator.clients.passwords import Passwords, password_problems
 from orchestrator.clients.services import ServicesClient
-from orchestrator.core.checks_services import check_services
+from orchestrator.core.checks_services import check_services, service_notices
 from orchestrator.core.errors import Refused, SpecError
 from orchestrator.core.migrations import Migration
 from orchestrator.core.plan import Plan, Wanted, make_plan
@@ -52,6 +52,7 @@ class Session:
         read = partial(client.observe, spec.services) if client is not None and wanted.services else None
         state = yield from observe(self.world, read)
         steps: tuple[ServiceStep, ...] = ()
+        notices: tuple[str, ...] = ()
         if wanted.services:
             problems = [
                 *check_services(spec.services, self.migrations, state.services, self.login.user),
@@ -60,7 +61,9 @@ class Session:
             if problems:
                 raise SpecError(f"stack {self.file.stack}", problems)
             steps = plan_services(spec.services, self.migrations, state.services)
-        return make_plan(spec, state, wanted, steps), state
+            notices = service_notices(spec.services, self.migrations, state.services)
+        plan = make_plan(spec, state, wanted, steps)
+        return replace(plan, notes=plan.notes + notices), state
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
     """
     spec = file.spec
     folder = file.path.parent
-    migrations = {service.name: read_migrations(service, folder) for service in spec.services} if services else {}
+    migrations = read_all_migrations(spec.services, folder) if services else {}
     login = administrator(spec, root)
     with ExitStack() as stack:
         arm = stack.enter_context(open_control(spec)) if control else None

@@ -14,7 +14,7 @@ from orchestrator.core.state import NodeLoad, skew
 
 BAR = 24
 # A log file gets a line of progress this often, in seconds; a terminal has one line that is redrawn.
-QUIET = 5.0
+QUIET = 2.0
 
 
 def size(number: int | None) -> str:
@@ -81,7 +81,8 @@ def report_lines(report: Report) -> list[str]:
         return []
     lines = [f"{report.command} {report.outcome} in {duration(report.seconds)}."]
     if report.after is not None and report.after != report.before:
-        lines += ["Placement before:", *placement_lines(report.before)]
+        if report.moves_planned or len(report.after) != len(report.before):
+            lines += ["Placement before:", *placement_lines(report.before)]
         lines += ["Placement after" + (" (simulated):" if report.simulated else ":"), *placement_lines(report.after)]
     return lines
 

@@ -24,7 +24,7 @@ from orchestrator.lab.discover import choose, make
 from orchestrator.lab.embedded import EmbeddedEngine
 from orchestrator.lab.engine import Engine
 from orchestrator.lab.home import LabHome, LabRecord, Running
-from orchestrator.lab.pgbouncer import PgBouncer, find_pgbouncer
+from orchestrator.lab.pgbouncer import PgBouncer, find_pgbouncer, stop_in
 from orchestrator.lab.postgres import free_ports, port_is_free
 from orchestrator.lab.ticker import Ticker
 
@@ -88,6 +88,7 @@ def serve(home: LabHome, progress: Callable[[str], None], stopped: threading.Eve
     found = choose(record.engine)
     engine = make(record.engine, home.settings())
     with ExitStack() as stack:
+        stop_in(home.pooler)
         engine.stop()
         stack.callback(engine.stop)
         progress(f"starting {record.nodes} nodes on the {record.engine} engine ({found.version})")
@@ -147,7 +148,7 @@ def _pooler(
     binary = find_pgbouncer()
     if binary is None:
         return None
-    pooler = PgBouncer(home.folder / "pgbouncer", binary, record.pooled_port, engine.addresses()[0], home.settings())
+    pooler = PgBouncer(home.pooler, binary, record.pooled_port, engine.addresses()[0], home.settings())
     try:
         pooler.start()
     except LabError as error:

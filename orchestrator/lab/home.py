@@ -74,6 +74,7 @@ class LabHome:
         self.log_file = self.folder / "lab.log"
         self.password_file = self.folder / "admin.password"
         self.arm_state = self.folder / "arm.json"
+        self.pooler = self.folder / "pgbouncer"
         self._record = self.folder / "lab.json"
         self._running = self.folder / "running.json"
 

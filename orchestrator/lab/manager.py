@@ -16,6 +16,7 @@ from orchestrator.lab.daemon import FAILED, READY
 from orchestrator.lab.discover import choose, make
 from orchestrator.lab.engine import Progress
 from orchestrator.lab.home import LabHome, Running
+from orchestrator.lab.pgbouncer import stop_in
 
 # The lab's process outlives the one that started it; a Popen object that is collected would complain about that.
 _started: list[subprocess.Popen[bytes]] = []
@@ -119,6 +120,7 @@ def down(home: LabHome, *, delete: bool, progress: Progress) -> bool:
         progress("stopping the lab")
         _terminate(home)
     engine = make(home.read().engine, home.settings())
+    stop_in(home.pooler)
     engine.stop()
     home.withdraw()
     if delete:

@@ -22,7 +22,7 @@ from psycopg import sql
 from orchestrator.core.errors import LabError
 from orchestrator.lab.engine import Address, LabSettings
 from orchestrator.lab.nodes import connect
-from orchestrator.lab.postgres import HOST, PortTaken, port_is_free
+from orchestrator.lab.postgres import HOST, PortTaken, becomes_free
 from orchestrator.lab.processes import command_line, private_folder, run_as_server, write_private
 
 LOOKUP_ROLE = "lab_pooler"
@@ -30,6 +30,8 @@ _AUTH_QUERY = (
     "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1"
     " AND rolcanlogin AND NOT rolsuper AND coalesce(rolvaliduntil > now(), true)"
 )
+CONFIG = "pgbouncer.ini"
+PID_FILE = "pgbouncer.pid"
 _START_DEADLINE = 10.0
 
 
@@ -46,6 +48,32 @@ def pgbouncer_version(binary: Path) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def stop_in(directory: Path) -> None:
+    """Stop the PgBouncer of a folder, whoever started it. Nothing running is no error."""
+    directory = directory.resolve()
+    pid = _pid_in(directory)
+    binary = find_pgbouncer()
+    if pid is not None:
+        # Since 1.23 SIGTERM waits for every client to leave and SIGQUIT is the immediate shutdown.
+        graceful = binary is not None and pgbouncer_version(binary) >= (1, 23)
+        for number in (signal.SIGQUIT if graceful else signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            deadline = time.monotonic() + 5
+            while _pid_in(directory) == pid and time.monotonic() < deadline:
+                time.sleep(0.02)
+    (directory / PID_FILE).unlink(missing_ok=True)
+
+
+def _pid_in(directory: Path) -> int | None:
+    """None also for a pid file whose process is gone or is another program by now."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((directory / PID_FILE).read_text("utf-8"))
+        if str(directory / CONFIG) in command_line(pid):
+            return pid
+    return None
+
+
 class PgBouncer:
     """One PgBouncer and its folder. It outlives the process that started it and is found again by its pid file."""
 
@@ -59,7 +87,7 @@ class PgBouncer:
     def start(self) -> None:
         """Returns when the port takes connections. One that already runs is replaced: its target may have moved."""
         self.stop()
-        if not port_is_free(self._port):
+        if not becomes_free(self._port):
             raise PortTaken(f"Port {self._port} on {HOST} is used by another program. Stop it first.")
         private_folder(self._directory)
         write_private(self._directory / "users.txt", f'"{LOOKUP_ROLE}" "{self._ensure_lookup_role()}"\n')
@@ -76,41 +104,18 @@ class PgBouncer:
         raise LabError(f"PgBouncer did not start: {log or done.stdout.strip() or 'it wrote no log'}")
 
     def running(self) -> bool:
-        return self._pid() is not None
+        return _pid_in(self._directory) is not None
 
     def stop(self) -> None:
-        """Stop it, whoever started it. Nothing running is no error."""
-        pid = self._pid()
-        if pid is not None:
-            # Since 1.23 SIGTERM waits for every client to leave and SIGQUIT is the immediate shutdown.
-            quick = signal.SIGQUIT if pgbouncer_version(self._binary) >= (1, 23) else signal.SIGTERM
-            for number in (quick, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-                deadline = time.monotonic() + 5
-                while self._pid() == pid and time.monotonic() < deadline:
-                    time.sleep(0.02)
-        self._pid_file.unlink(missing_ok=True)
+        stop_in(self._directory)
 
     @property
     def _config(self) -> Path:
-        return self._directory / "pgbouncer.ini"
+        return self._directory / CONFIG
 
     @property
     def _log(self) -> Path:
         return self._directory / "pgbouncer.log"
-
-    @property
-    def _pid_file(self) -> Path:
-        return self._directory / "pgbouncer.pid"
-
-    def _pid(self) -> int | None:
-        """None also for a pid file whose process is gone or is another program by now."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._pid_file.read_text("utf-8"))
-            if str(self._config) in command_line(pid):
-                return pid
-        return None
 
     def _ensure_lookup_role(self) -> str:
         """Gives the role's new password. The role exists on this node only: it is not the cluster's business."""
@@ -144,7 +149,7 @@ class PgBouncer:
             "max_client_conn": 500,
             "ignore_startup_parameters": "extra_float_digits",
             "logfile": self._log,
-            "pidfile": self._pid_file,
+            "pidfile": self._directory / PID_FILE,
         }
         if pgbouncer_version(self._binary) >= (1, 21):
             settings["max_prepared_statements"] = 200

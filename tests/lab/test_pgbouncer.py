@@ -15,7 +15,7 @@ from psycopg import sql
 
 from orchestrator.core.errors import LabError
 from orchestrator.lab.engine import Address, LabSettings
-from orchestrator.lab.pgbouncer import PgBouncer, find_pgbouncer
+from orchestrator.lab.pgbouncer import PID_FILE, PgBouncer, _pid_in, find_pgbouncer
 from orchestrator.lab.postgres import HOST, PostgresServer, free_port
 from tests.fix_lab import Cluster
 from tests.lab import citus_lab as lab
@@ -119,7 +119,7 @@ def test_it_is_found_and_replaced_after_the_process_that_started_it_died(
 
 
 def test_after_kill_9_it_starts_again(pooler: PgBouncer, settings: LabSettings) -> None:
-    pid = pooler._pid()
+    pid = _pid_in(pooler._directory)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     until_gone(pid)
@@ -130,7 +130,7 @@ def test_after_kill_9_it_starts_again(pooler: PgBouncer, settings: LabSettings) 
 
 def test_a_pid_file_that_names_another_program_does_not_stop_it(pooler: PgBouncer, settings: LabSettings) -> None:
     pooler.stop()
-    pooler._pid_file.write_text(f"{os.getpid()}\n")
+    (pooler._directory / PID_FILE).write_text(f"{os.getpid()}\n")
     assert not pooler.running()
     pooler.start()
     test_every_role_logs_in_with_its_own_password(pooler, settings)
