@@ -1,6 +1,6 @@
 """Labs for tests: one cluster per engine found on this machine, started by the lab's own verbs and shared by the run.
 
-A test that takes `lab_cluster` runs once for every engine; an engine that is not here skips it with the reason.
+A test that takes `cluster` runs once for every engine; an engine that is not here skips it with the reason.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def lab_base() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", params=ORDER)
-def lab_cluster(request: pytest.FixtureRequest, lab_base: Path) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, lab_base: Path) -> Iterator[Cluster]:
     engine = str(request.param)
     if not engines()[engine].available:
         pytest.skip(f"engine {engine}: {engines()[engine].reason}")

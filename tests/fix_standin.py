@@ -98,7 +98,7 @@ class Session:
 
 
 @dataclass
-class Cluster:
+class Standin:
     """The stand-in in a database of its own."""
 
     engine: EmbeddedEngine
@@ -161,20 +161,20 @@ def await_true(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @pytest.fixture
-def cluster(embedded_engine: EmbeddedEngine) -> Iterator[Cluster]:
+def standin(embedded_engine: EmbeddedEngine) -> Iterator[Standin]:
     """Two nodes, localhost:7000 (the coordinator, node 1) and localhost:7001 (node 2), as in the recordings."""
     name = f"citus{next(_numbers)}"
     with psycopg.connect(**embedded_engine.superuser_conninfo() | {"dbname": "postgres"}, autocommit=True) as admin:
         known = {role for (role,) in admin.execute("SELECT rolname FROM pg_roles")}
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE citus").format(sql.Identifier(name)))
-        cluster = Cluster(embedded_engine, name)
-        with cluster.connect() as conn:
+        standin = Standin(embedded_engine, name)
+        with standin.connect() as conn:
             conn.execute("ALTER ROLE adm RESET ALL")  # roles and their settings outlive a test's database
             ensure_admin(conn, replace(settings_in(Path()), database=name))
-        cluster.run("UPDATE pg_dist_node SET nodeport = %s + groupid", COORDINATOR)
-        cluster.run("INSERT INTO citus_lab.host VALUES ('localhost', %s), ('localhost', %s)", COORDINATOR, WORKER)
-        yield cluster
-        cluster.close()
+        standin.run("UPDATE pg_dist_node SET nodeport = %s + groupid", COORDINATOR)
+        standin.run("INSERT INTO citus_lab.host VALUES ('localhost', %s), ('localhost', %s)", COORDINATOR, WORKER)
+        yield standin
+        standin.close()
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         for (role,) in admin.execute("SELECT rolname FROM pg_roles").fetchall():
             if role not in known:
@@ -183,10 +183,10 @@ def cluster(embedded_engine: EmbeddedEngine) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def ticker(cluster: Cluster) -> Iterator[Ticker]:
+def ticker(standin: Standin) -> Iterator[Ticker]:
     """Background jobs of the test's database go on, fast."""
-    cluster.run("UPDATE citus_lab.settings SET start_delay = '0', logical_fixed = '0.05 s', retry_delay_factor = 0.01")
-    ticker = Ticker(cluster, interval=0.02)
+    standin.run("UPDATE citus_lab.settings SET start_delay = '0', logical_fixed = '0.05 s', retry_delay_factor = 0.01")
+    ticker = Ticker(standin, interval=0.02)
     ticker.start()
     yield ticker
     ticker.stop()

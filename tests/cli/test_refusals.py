@@ -13,7 +13,7 @@ from tests.fix_lab import Cluster, Project, engines
 
 
 @pytest.fixture(scope="module")
-def stack_text(shared_cluster: Cluster) -> str:
+def stack_text(cluster: Cluster) -> str:
     return f"""\
 config:
   elastic-cluster:name: lab-test
@@ -22,13 +22,13 @@ config:
   elastic-cluster:location: northeurope
   elastic-cluster:nodes: 2
   elastic-cluster:database: citus
-  elastic-cluster:administratorPassword: {{file: {shared_cluster.home.password_file}}}
+  elastic-cluster:administratorPassword: {{file: {cluster.home.password_file}}}
   elastic-cluster:endpoint:
     host: 127.0.0.1
-    ports: {{direct: {shared_cluster.port}, balanced: {shared_cluster.balanced}}}
-    arm: {shared_cluster.arm}
+    ports: {{direct: {cluster.port}, balanced: {cluster.balanced}}}
+    arm: {cluster.arm}
     sslmode: disable
-    engine: {shared_cluster.engine}
+    engine: {cluster.engine}
 """
 
 
@@ -80,13 +80,11 @@ def test_a_question_that_nobody_can_answer(stack: Project) -> None:
     assert "--yes" in refused(stack, "scale-out", "--nodes", "4")
 
 
-def test_no_cluster_there(stack: Project, shared_cluster: Cluster) -> None:
+def test_no_cluster_there(stack: Project, cluster: Cluster) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    stack.stack.write_text(
-        stack.stack.read_text().replace(f"direct: {shared_cluster.port}", f"direct: {port}"), "utf-8"
-    )
+    stack.stack.write_text(stack.stack.read_text().replace(f"direct: {cluster.port}", f"direct: {port}"), "utf-8")
     said = refused(stack, "scale-out", "--nodes", "4", "--yes")
     assert f"127.0.0.1:{port}" in said
 
@@ -107,20 +105,18 @@ def test_a_password_that_is_nowhere(stack: Project) -> None:
     assert "ORCHESTRATOR_ADMIN_PASSWORD" in refused(stack, "status")
 
 
-def test_a_connection_that_ended_on_a_worker(stack: Project, shared_cluster: Cluster) -> None:
-    with shared_cluster.connect() as admin:
+def test_a_connection_that_ended_on_a_worker(stack: Project, cluster: Cluster) -> None:
+    with cluster.connect() as admin:
         worker = admin.execute("SELECT nodeport FROM pg_dist_node WHERE groupid = 1").fetchone()[0]
-    stack.stack.write_text(
-        stack.stack.read_text().replace(f"direct: {shared_cluster.port}", f"direct: {worker}"), "utf-8"
-    )
+    stack.stack.write_text(stack.stack.read_text().replace(f"direct: {cluster.port}", f"direct: {worker}"), "utf-8")
     said = refused(stack, "rebalance", "--yes")
     assert "worker node" in said
-    with shared_cluster.connect(port=worker) as there:
+    with cluster.connect(port=worker) as there:
         assert there.execute("SELECT count(*) FROM pg_dist_background_job").fetchone() == (0,)
 
 
-def test_another_orchestrator_at_work(stack: Project, shared_cluster: Cluster) -> None:
-    with shared_cluster.connect() as other:
+def test_another_orchestrator_at_work(stack: Project, cluster: Cluster) -> None:
+    with cluster.connect() as other:
         other.execute("SELECT pg_advisory_lock(%s, %s)", LOCK)
         said = refused(stack, "scale-out", "--nodes", "4", "--yes")
     assert "Another orchestrator is at work" in said
@@ -150,7 +146,7 @@ def test_a_lab_cannot_shrink_or_take_azures_stack(stack: Project) -> None:
     assert "describes a cluster on Azure" in refused(stack, "lab", "up")
 
 
-def test_services_with_mistakes_change_nothing(stack: Project, shared_cluster: Cluster) -> None:
+def test_services_with_mistakes_change_nothing(stack: Project, cluster: Cluster) -> None:
     folder = stack.folder / "stacks" / "sql"
     folder.mkdir()
     (folder / "001.sql").write_text("CREATE TABLE a (id bigint PRIMARY KEY, tenant bigint);\n", "utf-8")
@@ -163,18 +159,18 @@ def test_services_with_mistakes_change_nothing(stack: Project, shared_cluster: C
     row = services.replace("migrations", "sharding: row, distributionColumn: tenant, migrations")
     stack.stack.write_text(stack.stack.read_text().replace(services, row), "utf-8")
     assert "tenant" in refused(stack, "apply", "--yes")
-    with shared_cluster.connect() as admin:
+    with cluster.connect() as admin:
         assert admin.execute("SELECT count(*) FROM pg_roles WHERE rolname = 'refusal_svc'").fetchone() == (0,)
 
 
-def test_names_are_quoted_wherever_they_go(stack: Project, shared_cluster: Cluster) -> None:
+def test_names_are_quoted_wherever_they_go(stack: Project, cluster: Cluster) -> None:
     """A role named like an attack is only a strange name."""
     name = "o''; DROP SCHEMA orchestrator CASCADE; --"
     services = f'  elastic-cluster:services:\n    - {{name: odd, role: "{name}", schema: odd_schema}}\n'
     stack.stack.write_text(stack.stack.read_text() + services, "utf-8")
     applied = stack.call("apply", "--yes")
     assert applied.returncode == 0, applied.stderr
-    with shared_cluster.connect() as admin:
+    with cluster.connect() as admin:
         assert admin.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", (name,)).fetchone() == (1,)
         owner = "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'odd_schema'"
         assert admin.execute(owner).fetchone() == (name,)
@@ -182,8 +178,3 @@ def test_names_are_quoted_wherever_they_go(stack: Project, shared_cluster: Clust
         admin.execute("DROP SCHEMA odd_schema")
         admin.execute(sql.SQL("DROP OWNED BY {}").format(role))
         admin.execute(sql.SQL("DROP ROLE {}").format(role))
-
-
-@pytest.fixture(scope="module")
-def shared_cluster(lab_cluster: Cluster) -> Cluster:
-    return lab_cluster

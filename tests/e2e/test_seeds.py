@@ -47,9 +47,9 @@ CREATE TABLE ping_results (
 
 
 @pytest.fixture
-def admin(lab_cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
+def admin(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
     """The lab's administrator, who is no superuser, as Azure's is not."""
-    with lab_cluster.connect() as connection:
+    with cluster.connect() as connection:
         yield connection
         for service in SERVICES:
             connection.execute(f"DROP SCHEMA IF EXISTS {service} CASCADE")
@@ -85,7 +85,7 @@ def schemas(admin: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     return [(str(name), owner) for name, _, _, owner in rows if str(name) in SERVICES]
 
 
-def test_tutorial_distributing_schemas_by_function(admin: psycopg.Connection[Any], lab_cluster: Cluster) -> None:
+def test_tutorial_distributing_schemas_by_function(admin: psycopg.Connection[Any], cluster: Cluster) -> None:
     create_roles(admin)
     admin.execute("CREATE SCHEMA AUTHORIZATION user_service;")
     admin.execute("CREATE SCHEMA AUTHORIZATION time_service;")
@@ -96,17 +96,17 @@ def test_tutorial_distributing_schemas_by_function(admin: psycopg.Connection[Any
     admin.execute("SELECT citus_schema_distribute('time_service');")
     admin.execute("SELECT citus_schema_distribute('ping_service');")
     assert schemas(admin) == [(service, service) for service in SERVICES]
-    the_rest_of_the_tutorial(admin, lab_cluster)
+    the_rest_of_the_tutorial(admin, cluster)
 
 
-def test_tutorial_distributing_schemas_by_setting(admin: psycopg.Connection[Any], lab_cluster: Cluster) -> None:
+def test_tutorial_distributing_schemas_by_setting(admin: psycopg.Connection[Any], cluster: Cluster) -> None:
     create_roles(admin)
     admin.execute("SET citus.enable_schema_based_sharding TO ON;")
     admin.execute("CREATE SCHEMA AUTHORIZATION user_service;")
     admin.execute("CREATE SCHEMA AUTHORIZATION time_service;")
     admin.execute("CREATE SCHEMA AUTHORIZATION ping_service;")
     assert schemas(admin) == [(service, service) for service in SERVICES]
-    the_rest_of_the_tutorial(admin, lab_cluster)
+    the_rest_of_the_tutorial(admin, cluster)
 
 
 def the_rest_of_the_tutorial(admin: psycopg.Connection[Any], cluster: Cluster) -> None:

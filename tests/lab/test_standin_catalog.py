@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.fix_standin import Cluster
+from tests.fix_standin import Standin
 from tests.lab.test_standin_transcripts import DATA
 
 ABSENT = {
@@ -27,11 +27,11 @@ ABSENT = {
 ABSENT_FUNCTIONS = ABSENT | {"citus_stat_tenants"}
 
 
-def test_functions_have_citus_signatures_and_rights(cluster: Cluster) -> None:
-    cluster.run("CREATE ROLE nobody_special")
+def test_functions_have_citus_signatures_and_rights(standin: Standin) -> None:
+    standin.run("CREATE ROLE nobody_special")
     here = {
         (name, arguments, result, public)
-        for name, arguments, result, public in cluster.run(
+        for name, arguments, result, public in standin.run(
             "SELECT proname, pg_get_function_arguments(oid), coalesce(pg_get_function_result(oid), ''),"
             " has_function_privilege('nobody_special', oid, 'EXECUTE') FROM pg_proc"
             " WHERE pronamespace = 'pg_catalog'::regnamespace AND oid >= 16384"
@@ -48,7 +48,7 @@ def test_functions_have_citus_signatures_and_rights(cluster: Cluster) -> None:
     assert len(in_citus) > 45
 
 
-def test_views_and_catalogs_have_citus_columns(cluster: Cluster) -> None:
+def test_views_and_catalogs_have_citus_columns(standin: Standin) -> None:
     compared = 0
     for entry in (DATA / "relations.txt").read_text("utf-8").split("## ")[1:]:
         name, rest = entry.split("\n", 1)
@@ -56,7 +56,7 @@ def test_views_and_catalogs_have_citus_columns(cluster: Cluster) -> None:
             continue
         columns = rest.split("   [acl")[0].strip().replace(" NOT NULL", "")
 
-        assert columns == cluster.value(
+        assert columns == standin.value(
             "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)"
             " FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0",
             name,

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from orchestrator.lab.ticker import Ticker
-from tests.fix_standin import Cluster, Message, await_true
+from tests.fix_standin import Message, Standin, await_true
 
 STARTED = (
     "Rebalance scheduled as background job",
@@ -17,54 +17,54 @@ STARTED = (
 )
 
 
-def crowd(cluster: Cluster, *names: str) -> None:
+def crowd(standin: Standin, *names: str) -> None:
     """Distributed schemas that all lie on node 1, so that a rebalance has something to do."""
-    cluster.make_schemas(*names)
-    cluster.run("UPDATE pg_dist_placement SET groupid = 0")
+    standin.make_schemas(*names)
+    standin.run("UPDATE pg_dist_placement SET groupid = 0")
 
 
-def tasks(cluster: Cluster) -> list[tuple[Any, ...]]:
-    return cluster.run("SELECT task_id, status, retry_count, message FROM pg_dist_background_task ORDER BY task_id")
+def tasks(standin: Standin) -> list[tuple[Any, ...]]:
+    return standin.run("SELECT task_id, status, retry_count, message FROM pg_dist_background_task ORDER BY task_id")
 
 
-def test_a_job_is_scheduled_runs_and_finishes(cluster: Cluster, ticker: Ticker) -> None:
+def test_a_job_is_scheduled_runs_and_finishes(standin: Standin, ticker: Ticker) -> None:
     ticker.stop()
-    crowd(cluster, "a", "b", "c", "d")
+    crowd(standin, "a", "b", "c", "d")
 
-    assert cluster.value("SELECT citus_rebalance_start()") == 1
-    assert cluster.session().messages == [Message("NOTICE", "00000", "Scheduled 2 moves as job 1", *STARTED)]
-    assert cluster.run("SELECT * FROM citus_rebalance_status()") == [
+    assert standin.value("SELECT citus_rebalance_start()") == 1
+    assert standin.session().messages == [Message("NOTICE", "00000", "Scheduled 2 moves as job 1", *STARTED)]
+    assert standin.run("SELECT * FROM citus_rebalance_status()") == [
         (1, "scheduled", "rebalance", "Rebalance all colocation groups", None, None,
          {"tasks": [], "task_state_counts": {"runnable": 2}})
     ]  # fmt: skip
-    assert cluster.run("SELECT owner::text, pid, command, nodes_involved FROM pg_dist_background_task") == [
+    assert standin.run("SELECT owner::text, pid, command, nodes_involved FROM pg_dist_background_task") == [
         ("postgres", 0, "SELECT pg_catalog.citus_move_shard_placement(102008,1,2,'auto')", [1, 2]),
         ("postgres", 0, "SELECT pg_catalog.citus_move_shard_placement(102009,1,2,'auto')", [1, 2]),
     ]
 
     ticker.start()
-    cluster.run("SELECT citus_rebalance_wait()")
+    standin.run("SELECT citus_rebalance_wait()")
 
-    assert cluster.session().messages == []
-    state, started, finished, details = cluster.run(
+    assert standin.session().messages == []
+    state, started, finished, details = standin.run(
         "SELECT state, started_at, finished_at, details FROM citus_rebalance_status()"
     )[0]
     assert (state, details) == ("finished", {"tasks": [], "task_state_counts": {"done": 2}})
     assert started < finished
-    assert tasks(cluster) == [(1, "done", 0, "SELECT 1\n"), (2, "done", 0, "SELECT 1\n")]
-    assert cluster.placement() == {"a": 7001, "b": 7001, "c": 7000, "d": 7000}
+    assert tasks(standin) == [(1, "done", 0, "SELECT 1\n"), (2, "done", 0, "SELECT 1\n")]
+    assert standin.placement() == {"a": 7001, "b": 7001, "c": 7000, "d": 7000}
 
 
-def test_a_running_move_shows_its_phase_and_bytes(cluster: Cluster, ticker: Ticker) -> None:
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '1 s'")
-    cluster.make_schemas("a", "b", rows=5000)
-    cluster.run("UPDATE pg_dist_placement SET groupid = 0")
-    size = cluster.value("SELECT pg_total_relation_size('a.t')")
-    cluster.run("SELECT citus_rebalance_start()")
+def test_a_running_move_shows_its_phase_and_bytes(standin: Standin, ticker: Ticker) -> None:
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '1 s'")
+    standin.make_schemas("a", "b", rows=5000)
+    standin.run("UPDATE pg_dist_placement SET groupid = 0")
+    size = standin.value("SELECT pg_total_relation_size('a.t')")
+    standin.run("SELECT citus_rebalance_start()")
     seen: list[dict[str, Any]] = []
 
     def ended() -> bool:
-        state, details = cluster.run("SELECT state, details FROM citus_rebalance_status(raw => true)")[0]
+        state, details = standin.run("SELECT state, details FROM citus_rebalance_status(raw => true)")[0]
         seen.extend(details["tasks"])
         return bool(state == "finished")
 
@@ -82,75 +82,75 @@ def test_a_running_move_shows_its_phase_and_bytes(cluster: Cluster, ticker: Tick
     assert seen[-1]["LSN"]["target"] is not None
 
 
-def test_progress_names_every_table_that_moves(cluster: Cluster, ticker: Ticker) -> None:
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '30 s'")
-    cluster.make_schemas("a", "b")
-    cluster.run("CREATE TABLE a.second (id int PRIMARY KEY)")
-    cluster.run("UPDATE pg_dist_placement SET groupid = 0")
-    cluster.run("SELECT citus_rebalance_start()")
+def test_progress_names_every_table_that_moves(standin: Standin, ticker: Ticker) -> None:
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '30 s'")
+    standin.make_schemas("a", "b")
+    standin.run("CREATE TABLE a.second (id int PRIMARY KEY)")
+    standin.run("UPDATE pg_dist_placement SET groupid = 0")
+    standin.run("SELECT citus_rebalance_start()")
 
-    await_true(lambda: bool(cluster.run("SELECT * FROM get_rebalance_progress()")))
+    await_true(lambda: bool(standin.run("SELECT * FROM get_rebalance_progress()")))
 
-    assert cluster.run(
+    assert standin.run(
         "SELECT table_name::text, sourceport, targetport, progress, operation_type FROM get_rebalance_progress()"
     ) == [("a.t", 7000, 7001, 1, "move"), ("a.second", 7000, 7001, 1, "move")]
 
 
-def test_a_second_start_is_refused_while_one_runs(cluster: Cluster) -> None:
-    crowd(cluster, "a", "b")
-    cluster.run("SELECT citus_rebalance_start()")
+def test_a_second_start_is_refused_while_one_runs(standin: Standin) -> None:
+    crowd(standin, "a", "b")
+    standin.run("SELECT citus_rebalance_start()")
 
     for statement in (
         "SELECT citus_rebalance_start()",
         "SELECT citus_drain_node('localhost', 7001)",
         "SELECT rebalance_table_shards()",
     ):
-        refusal = cluster.session().refused(statement)
+        refusal = standin.session().refused(statement)
         assert (refusal.sqlstate, refusal.text) == ("XX000", "A rebalance is already running as job 1")
         assert refusal.detail == "A rebalance was already scheduled as background job"
 
 
-def test_a_start_in_an_open_transaction_makes_another_start_wait_its_turn(cluster: Cluster) -> None:
-    crowd(cluster, "a", "b")
-    with cluster.connect() as other, other.transaction(force_rollback=True):
+def test_a_start_in_an_open_transaction_makes_another_start_wait_its_turn(standin: Standin) -> None:
+    crowd(standin, "a", "b")
+    with standin.connect() as other, other.transaction(force_rollback=True):
         other.execute("SELECT citus_rebalance_start()")
 
-        refusal = cluster.session().refused("SELECT citus_rebalance_start()")
+        refusal = standin.session().refused("SELECT citus_rebalance_start()")
 
     assert (refusal.sqlstate, refusal.text) == ("XX000", "could not acquire the lock required to rebalance a.t")
-    assert cluster.value("SELECT citus_rebalance_start()") is not None
+    assert standin.value("SELECT citus_rebalance_start()") is not None
 
 
-def test_schemas_can_be_made_and_moved_while_a_rebalance_is_planned(cluster: Cluster) -> None:
-    crowd(cluster, "a", "b")
-    cluster.run("SELECT citus_rebalance_start()")
+def test_schemas_can_be_made_and_moved_while_a_rebalance_is_planned(standin: Standin) -> None:
+    crowd(standin, "a", "b")
+    standin.run("SELECT citus_rebalance_start()")
 
-    cluster.make_schemas("meanwhile")
-    cluster.run("SELECT citus_schema_move('b', 2, 'block_writes')")
+    standin.make_schemas("meanwhile")
+    standin.run("SELECT citus_schema_move('b', 2, 'block_writes')")
 
-    assert cluster.placement()["b"] == 7001
+    assert standin.placement()["b"] == 7001
 
 
-def test_a_move_done_by_hand_meanwhile_does_not_fail_its_task(cluster: Cluster, ticker: Ticker) -> None:
+def test_a_move_done_by_hand_meanwhile_does_not_fail_its_task(standin: Standin, ticker: Ticker) -> None:
     ticker.stop()
-    crowd(cluster, "a", "b")
-    cluster.run("SELECT citus_rebalance_start()")
-    cluster.run("SELECT citus_schema_move('a', 2, 'block_writes')")
+    crowd(standin, "a", "b")
+    standin.run("SELECT citus_rebalance_start()")
+    standin.run("SELECT citus_schema_move('a', 2, 'block_writes')")
 
     ticker.start()
-    cluster.await_job()
+    standin.await_job()
 
-    assert tasks(cluster) == [(1, "done", 0, "SELECT 1\n")]
+    assert tasks(standin) == [(1, "done", 0, "SELECT 1\n")]
 
 
-def test_a_failing_move_is_retried_and_the_job_says_running(cluster: Cluster, ticker: Ticker) -> None:
-    cluster.run("INSERT INTO citus_lab.fault (shard_id, message, remaining) VALUES (102008, 'disk is full', 2)")
-    crowd(cluster, "a", "b")
-    cluster.run("UPDATE citus_lab.settings SET retry_delay_factor = 0.1")
-    cluster.run("SELECT citus_rebalance_start()")
+def test_a_failing_move_is_retried_and_the_job_says_running(standin: Standin, ticker: Ticker) -> None:
+    standin.run("INSERT INTO citus_lab.fault (shard_id, message, remaining) VALUES (102008, 'disk is full', 2)")
+    crowd(standin, "a", "b")
+    standin.run("UPDATE citus_lab.settings SET retry_delay_factor = 0.1")
+    standin.run("SELECT citus_rebalance_start()")
 
     def waiting() -> Any:
-        return cluster.value("SELECT details -> 'tasks' FROM citus_rebalance_status()")
+        return standin.value("SELECT details -> 'tasks' FROM citus_rebalance_status()")
 
     await_true(lambda: any(task["retried"] == 1 and task["state"] == "runnable" for task in waiting()))
     (task,) = waiting()
@@ -158,82 +158,82 @@ def test_a_failing_move_is_retried_and_the_job_says_running(cluster: Cluster, ti
     assert task["message"].startswith("ERROR: disk is full\nCONTEXT: Citus Background Task Queue Executor: citus")
     assert task["message"].endswith("/postgres for (1/1)\n")
     assert "hosts" not in task
-    assert cluster.value("SELECT state FROM citus_rebalance_status()") == "running"
-    cluster.await_job()
-    assert tasks(cluster) == [(1, "done", 2, "SELECT 1\n")]
+    assert standin.value("SELECT state FROM citus_rebalance_status()") == "running"
+    standin.await_job()
+    assert tasks(standin) == [(1, "done", 2, "SELECT 1\n")]
 
 
 @pytest.mark.parametrize(("failure", "seconds"), [(1, 5), (2, 20), (3, 60), (32, 60), (33, None)])
-def test_the_delay_before_each_retry_is_that_of_citus(cluster: Cluster, failure: int, seconds: int | None) -> None:
-    assert cluster.value("SELECT extract(epoch FROM citus_lab.retry_delay(%s))::int", failure) == seconds
+def test_the_delay_before_each_retry_is_that_of_citus(standin: Standin, failure: int, seconds: int | None) -> None:
+    assert standin.value("SELECT extract(epoch FROM citus_lab.retry_delay(%s))::int", failure) == seconds
 
 
-def test_a_move_that_never_works_fails_the_job_after_33_tries(cluster: Cluster, ticker: Ticker) -> None:
+def test_a_move_that_never_works_fails_the_job_after_33_tries(standin: Standin, ticker: Ticker) -> None:
     ticker.stop()
-    crowd(cluster, "a", "b", "c", "d")
-    cluster.run("INSERT INTO citus_lab.fault (message, remaining) VALUES ('no way', 1000)")
-    cluster.run("SELECT citus_rebalance_start()")
-    cluster.run("UPDATE pg_dist_background_task SET retry_count = 32 WHERE task_id = 1")
-    cluster.run("UPDATE pg_dist_background_task SET retry_count = 31 WHERE task_id = 2")
+    crowd(standin, "a", "b", "c", "d")
+    standin.run("INSERT INTO citus_lab.fault (message, remaining) VALUES ('no way', 1000)")
+    standin.run("SELECT citus_rebalance_start()")
+    standin.run("UPDATE pg_dist_background_task SET retry_count = 32 WHERE task_id = 1")
+    standin.run("UPDATE pg_dist_background_task SET retry_count = 31 WHERE task_id = 2")
     ticker.start()
 
-    await_true(lambda: cluster.value("SELECT state FROM citus_rebalance_status()") == "failing")
-    cluster.await_job("failed")
+    await_true(lambda: standin.value("SELECT state FROM citus_rebalance_status()") == "failing")
+    standin.await_job("failed")
 
-    assert [(number, status, retries) for number, status, retries, _ in tasks(cluster)] == [
+    assert [(number, status, retries) for number, status, retries, _ in tasks(standin)] == [
         (1, "error", 33),
         (2, "error", 33),
     ]
-    assert len(cluster.value("SELECT details -> 'tasks' FROM citus_rebalance_status()")) == 2
-    assert cluster.placement() == dict.fromkeys("abcd", 7000)
-    refusal = cluster.session().refused("SELECT citus_job_wait(1, 'finished')")
+    assert len(standin.value("SELECT details -> 'tasks' FROM citus_rebalance_status()")) == 2
+    assert standin.placement() == dict.fromkeys("abcd", 7000)
+    refusal = standin.session().refused("SELECT citus_job_wait(1, 'finished')")
     assert refusal.text == 'Job reached terminal state "failed" instead of desired state "finished"'
-    cluster.run("SELECT citus_job_wait(1)")
+    standin.run("SELECT citus_job_wait(1)")
 
 
-def test_moves_that_wait_for_a_failed_one_are_not_run(cluster: Cluster, ticker: Ticker) -> None:
+def test_moves_that_wait_for_a_failed_one_are_not_run(standin: Standin, ticker: Ticker) -> None:
     """A move to a node that an earlier move empties waits for it."""
     ticker.stop()
-    cluster.make_schemas("a", "b", "c", "d")
-    cluster.run("UPDATE pg_dist_placement SET groupid = 0")
-    cluster.run("SELECT citus_lab.schedule(ARRAY[102008, 102009], ARRAY[1, 2], ARRAY[2, 1], 'auto', false)")
-    cluster.run("INSERT INTO citus_lab.fault (shard_id, message, remaining) VALUES (102008, 'no way', 1000)")
-    cluster.run("UPDATE pg_dist_background_task SET retry_count = 32 WHERE task_id = 1")
-    assert cluster.value("SELECT status FROM pg_dist_background_task WHERE task_id = 2") == "blocked"
+    standin.make_schemas("a", "b", "c", "d")
+    standin.run("UPDATE pg_dist_placement SET groupid = 0")
+    standin.run("SELECT citus_lab.schedule(ARRAY[102008, 102009], ARRAY[1, 2], ARRAY[2, 1], 'auto', false)")
+    standin.run("INSERT INTO citus_lab.fault (shard_id, message, remaining) VALUES (102008, 'no way', 1000)")
+    standin.run("UPDATE pg_dist_background_task SET retry_count = 32 WHERE task_id = 1")
+    assert standin.value("SELECT status FROM pg_dist_background_task WHERE task_id = 2") == "blocked"
 
     ticker.start()
-    cluster.await_job("failed")
+    standin.await_job("failed")
 
-    assert [status for _, status, _, _ in tasks(cluster)] == ["error", "unscheduled"]
+    assert [status for _, status, _, _ in tasks(standin)] == ["error", "unscheduled"]
 
 
-def test_a_stopped_job_keeps_what_is_done(cluster: Cluster, ticker: Ticker) -> None:
-    crowd(cluster, "a", "b", "c", "d", "e", "f")
-    cluster.run("SELECT citus_rebalance_start()")
-    await_true(lambda: tasks(cluster)[0][1] == "done")
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '60 s'")
-    await_true(lambda: cluster.value("SELECT count(*) FROM pg_dist_background_task WHERE status = 'running'") == 1)
+def test_a_stopped_job_keeps_what_is_done(standin: Standin, ticker: Ticker) -> None:
+    crowd(standin, "a", "b", "c", "d", "e", "f")
+    standin.run("SELECT citus_rebalance_start()")
+    await_true(lambda: tasks(standin)[0][1] == "done")
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '60 s'")
+    await_true(lambda: standin.value("SELECT count(*) FROM pg_dist_background_task WHERE status = 'running'") == 1)
 
-    cluster.run("SELECT citus_rebalance_stop()")
-    cluster.await_job("cancelled")
+    standin.run("SELECT citus_rebalance_stop()")
+    standin.await_job("cancelled")
 
-    statuses = [status for _, status, _, _ in tasks(cluster)]
+    statuses = [status for _, status, _, _ in tasks(standin)]
     assert statuses[0] == "done"
     assert statuses[-1] == "cancelled"
-    assert any("canceling statement due to user request" in message for *_, message in tasks(cluster))
-    assert cluster.placement()["a"] == 7001
-    assert cluster.session().refused("SELECT citus_rebalance_stop()").text == "no ongoing rebalance that can be stopped"
+    assert any("canceling statement due to user request" in message for *_, message in tasks(standin))
+    assert standin.placement()["a"] == 7001
+    assert standin.session().refused("SELECT citus_rebalance_stop()").text == "no ongoing rebalance that can be stopped"
     left = statuses.count("cancelled")
-    cluster.run("SELECT citus_rebalance_start()")
-    assert cluster.session().messages[-1].text == f"Scheduled {left} moves as job 2"
+    standin.run("SELECT citus_rebalance_start()")
+    assert standin.session().messages[-1].text == f"Scheduled {left} moves as job 2"
 
 
-def test_only_members_of_the_owner_may_stop_a_job(cluster: Cluster) -> None:
-    crowd(cluster, "a", "b")
-    cluster.run("SELECT citus_rebalance_start()")
-    cluster.run("CREATE ROLE stranger LOGIN")
+def test_only_members_of_the_owner_may_stop_a_job(standin: Standin) -> None:
+    crowd(standin, "a", "b")
+    standin.run("SELECT citus_rebalance_start()")
+    standin.run("CREATE ROLE stranger LOGIN")
 
-    assert cluster.session("stranger").refused("SELECT citus_job_cancel(1)").sqlstate == "42501"
+    assert standin.session("stranger").refused("SELECT citus_job_cancel(1)").sqlstate == "42501"
 
 
 @pytest.mark.parametrize(
@@ -244,68 +244,68 @@ def test_only_members_of_the_owner_may_stop_a_job(cluster: Cluster) -> None:
         ("SELECT citus_rebalance_start('nosuch')", "could not find rebalance strategy with name nosuch"),
     ],
 )
-def test_what_does_not_exist_is_named(cluster: Cluster, statement: str, text: str) -> None:
-    crowd(cluster, "a", "b")
-    assert cluster.session().refused(statement).text == text
+def test_what_does_not_exist_is_named(standin: Standin, statement: str, text: str) -> None:
+    crowd(standin, "a", "b")
+    assert standin.session().refused(statement).text == text
 
 
-def test_waiting_without_a_job_is_only_a_warning(cluster: Cluster) -> None:
-    cluster.run("SELECT citus_rebalance_wait()")
+def test_waiting_without_a_job_is_only_a_warning(standin: Standin) -> None:
+    standin.run("SELECT citus_rebalance_wait()")
 
-    assert cluster.session().messages == [Message("WARNING", "01000", "no ongoing rebalance that can be waited on")]
+    assert standin.session().messages == [Message("WARNING", "01000", "no ongoing rebalance that can be waited on")]
 
 
 @pytest.mark.parametrize(("in_all", "per_node", "at_once"), [(1, 2, 1), (4, 1, 2), (4, 2, 4)])
 def test_both_executor_settings_limit_how_many_moves_run(
-    cluster: Cluster, ticker: Ticker, in_all: int, per_node: int, at_once: int
+    standin: Standin, ticker: Ticker, in_all: int, per_node: int, at_once: int
 ) -> None:
     """From 2 to 4 nodes; the numbers are those measured on Citus 13.2.2."""
-    cluster.make_schemas(*(f"s{number}" for number in range(16)))
-    cluster.add_node(7002)
-    cluster.add_node(7003)
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '0.3 s'")
+    standin.make_schemas(*(f"s{number}" for number in range(16)))
+    standin.add_node(7002)
+    standin.add_node(7003)
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '0.3 s'")
     for name, value in (("", in_all), ("_per_node", per_node)):
-        cluster.run(f"ALTER SYSTEM SET citus.max_background_task_executors{name} = {value}")
-    cluster.run("SELECT pg_reload_conf()")
+        standin.run(f"ALTER SYSTEM SET citus.max_background_task_executors{name} = {value}")
+    standin.run("SELECT pg_reload_conf()")
     running: list[int] = []
     try:
-        cluster.run("SELECT citus_rebalance_start()")
+        standin.run("SELECT citus_rebalance_start()")
         await_true(
             lambda: (
-                running.append(cluster.value("SELECT count(*) FROM pg_dist_background_task WHERE status = 'running'"))
-                or cluster.value("SELECT state FROM citus_rebalance_status()") == "finished"
+                running.append(standin.value("SELECT count(*) FROM pg_dist_background_task WHERE status = 'running'"))
+                or standin.value("SELECT state FROM citus_rebalance_status()") == "finished"
             )
         )
     finally:
-        cluster.run("ALTER SYSTEM RESET citus.max_background_task_executors")
-        cluster.run("ALTER SYSTEM RESET citus.max_background_task_executors_per_node")
-        cluster.run("SELECT pg_reload_conf()")
+        standin.run("ALTER SYSTEM RESET citus.max_background_task_executors")
+        standin.run("ALTER SYSTEM RESET citus.max_background_task_executors_per_node")
+        standin.run("SELECT pg_reload_conf()")
 
     assert max(running) == at_once
 
 
-def test_old_copies_are_listed_until_they_are_dropped(cluster: Cluster, ticker: Ticker) -> None:
-    crowd(cluster, "a", "b")
-    cluster.run("SELECT citus_rebalance_start()")
-    cluster.await_job()
+def test_old_copies_are_listed_until_they_are_dropped(standin: Standin, ticker: Ticker) -> None:
+    crowd(standin, "a", "b")
+    standin.run("SELECT citus_rebalance_start()")
+    standin.await_job()
 
-    assert cluster.run("SELECT object_type, object_name, node_group_id, policy_type FROM pg_dist_cleanup") == [
+    assert standin.run("SELECT object_type, object_name, node_group_id, policy_type FROM pg_dist_cleanup") == [
         (1, "a.t_102008", 0, 2)
     ]
-    cluster.run("UPDATE citus_lab.cleanup SET created_at = created_at - interval '15 s'")
-    await_true(lambda: cluster.run("SELECT * FROM pg_dist_cleanup") == [])
+    standin.run("UPDATE citus_lab.cleanup SET created_at = created_at - interval '15 s'")
+    await_true(lambda: standin.run("SELECT * FROM pg_dist_cleanup") == [])
 
 
-def test_new_nodes_get_reference_tables_before_anything_moves(cluster: Cluster, ticker: Ticker) -> None:
-    cluster.run("CREATE TABLE public.colours (id int PRIMARY KEY)")
-    cluster.run("SELECT create_reference_table('public.colours')")
+def test_new_nodes_get_reference_tables_before_anything_moves(standin: Standin, ticker: Ticker) -> None:
+    standin.run("CREATE TABLE public.colours (id int PRIMARY KEY)")
+    standin.run("SELECT create_reference_table('public.colours')")
     crowd_names = ("a", "b", "c", "d", "e", "f")
-    cluster.make_schemas(*crowd_names)
-    cluster.add_node(7002)
+    standin.make_schemas(*crowd_names)
+    standin.add_node(7002)
     ticker.stop()
-    cluster.run("SELECT citus_rebalance_start()")
+    standin.run("SELECT citus_rebalance_start()")
 
-    rows = cluster.run(
+    rows = standin.run(
         "SELECT task_id, status, command, (SELECT array_agg(depends_on) FROM pg_dist_background_task_depend d"
         " WHERE d.task_id = t.task_id) FROM pg_dist_background_task t ORDER BY task_id"
     )
@@ -313,21 +313,21 @@ def test_new_nodes_get_reference_tables_before_anything_moves(cluster: Cluster, 
     assert all(status == "blocked" and waits == [1] for _, status, _, waits in rows[1:])
 
     ticker.start()
-    cluster.await_job()
-    assert cluster.run("SELECT nodeport FROM citus_shards WHERE citus_table_type = 'reference' ORDER BY 1") == [
+    standin.await_job()
+    assert standin.run("SELECT nodeport FROM citus_shards WHERE citus_table_type = 'reference' ORDER BY 1") == [
         (7000,), (7001,), (7002,)
     ]  # fmt: skip
 
 
-def test_a_table_without_a_key_stops_the_start_of_an_online_rebalance(cluster: Cluster) -> None:
-    cluster.run("CREATE SCHEMA nopk")
-    cluster.run("SELECT citus_schema_distribute('nopk')")
-    cluster.run("CREATE TABLE nopk.b (id int)")
-    cluster.run("INSERT INTO nopk.b SELECT generate_series(1, 5000)")
-    cluster.make_schemas("a")
-    cluster.run("UPDATE pg_dist_placement SET groupid = 0")
+def test_a_table_without_a_key_stops_the_start_of_an_online_rebalance(standin: Standin) -> None:
+    standin.run("CREATE SCHEMA nopk")
+    standin.run("SELECT citus_schema_distribute('nopk')")
+    standin.run("CREATE TABLE nopk.b (id int)")
+    standin.run("INSERT INTO nopk.b SELECT generate_series(1, 5000)")
+    standin.make_schemas("a")
+    standin.run("UPDATE pg_dist_placement SET groupid = 0")
 
-    refusal = cluster.session().refused("SELECT citus_rebalance_start()")
+    refusal = standin.session().refused("SELECT citus_rebalance_start()")
 
     assert refusal == Message(
         "ERROR",
@@ -339,13 +339,13 @@ def test_a_table_without_a_key_stops_the_start_of_an_online_rebalance(cluster: C
         "If you wish to continue without a replica identity set the shard_transfer_mode to 'force_logical' or "
         "'block_writes'.",
     )
-    assert cluster.run("SELECT * FROM pg_dist_background_job") == []
-    assert cluster.value("SELECT citus_rebalance_start(shard_transfer_mode => 'block_writes')") is not None
+    assert standin.run("SELECT * FROM pg_dist_background_job") == []
+    assert standin.value("SELECT citus_rebalance_start(shard_transfer_mode => 'block_writes')") is not None
 
 
-def test_a_job_started_on_a_worker_fails_there_and_is_seen_only_there(cluster: Cluster, ticker: Ticker) -> None:
-    crowd(cluster, "a", "b")
-    worker = cluster.session(node=2)
+def test_a_job_started_on_a_worker_fails_there_and_is_seen_only_there(standin: Standin, ticker: Ticker) -> None:
+    crowd(standin, "a", "b")
+    worker = standin.session(node=2)
 
     assert worker.value("SELECT citus_rebalance_start()") == 1
     await_true(lambda: worker.value("SELECT retry_count FROM pg_dist_background_task") > 0)
@@ -355,49 +355,49 @@ def test_a_job_started_on_a_worker_fails_there_and_is_seen_only_there(cluster: C
     )
     assert worker.value("SELECT state FROM citus_rebalance_status()") == "running"
     assert worker.refused("SELECT citus_rebalance_stop()").text == "operation is not allowed on this node"
-    assert cluster.run("SELECT * FROM citus_rebalance_status()") == []
-    assert cluster.placement() == {"a": 7000, "b": 7000}
+    assert standin.run("SELECT * FROM citus_rebalance_status()") == []
+    assert standin.placement() == {"a": 7000, "b": 7000}
 
 
-def test_a_node_that_is_down_fails_every_move(cluster: Cluster, ticker: Ticker) -> None:
-    crowd(cluster, "a", "b")
-    cluster.add_node(7002)
-    cluster.run("SELECT citus_rebalance_start()")
-    cluster.run("UPDATE citus_lab.host SET up = false WHERE nodeport = 7002")
-    await_true(lambda: tasks(cluster)[0][2] > 0)
+def test_a_node_that_is_down_fails_every_move(standin: Standin, ticker: Ticker) -> None:
+    crowd(standin, "a", "b")
+    standin.add_node(7002)
+    standin.run("SELECT citus_rebalance_start()")
+    standin.run("UPDATE citus_lab.host SET up = false WHERE nodeport = 7002")
+    await_true(lambda: tasks(standin)[0][2] > 0)
 
-    assert "connection to the remote node postgres@localhost:7002 failed" in tasks(cluster)[0][3]
-    cluster.run("UPDATE citus_lab.host SET up = true")
-    cluster.await_job()
-
-
-def test_a_ticker_that_loses_its_server_session_goes_on(cluster: Cluster, ticker: Ticker) -> None:
-    crowd(cluster, "a", "b")
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '60 s'")
-    cluster.run("SELECT citus_rebalance_start()")
-    await_true(lambda: tasks(cluster)[0][1] == "running")
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '0.05 s'")
-
-    cluster.run("SELECT pg_terminate_backend(pid) FROM pg_dist_background_task")
-
-    cluster.await_job()
-    assert tasks(cluster) == [(1, "done", 0, "SELECT 1\n")]
+    assert "connection to the remote node postgres@localhost:7002 failed" in tasks(standin)[0][3]
+    standin.run("UPDATE citus_lab.host SET up = true")
+    standin.await_job()
 
 
-def test_waiting_sessions_return_when_the_job_ends(cluster: Cluster, ticker: Ticker) -> None:
-    crowd(cluster, "a", "b")
-    cluster.run("UPDATE citus_lab.settings SET logical_fixed = '0.5 s'")
-    cluster.run("SELECT citus_rebalance_start()")
+def test_a_ticker_that_loses_its_server_session_goes_on(standin: Standin, ticker: Ticker) -> None:
+    crowd(standin, "a", "b")
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '60 s'")
+    standin.run("SELECT citus_rebalance_start()")
+    await_true(lambda: tasks(standin)[0][1] == "running")
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '0.05 s'")
+
+    standin.run("SELECT pg_terminate_backend(pid) FROM pg_dist_background_task")
+
+    standin.await_job()
+    assert tasks(standin) == [(1, "done", 0, "SELECT 1\n")]
+
+
+def test_waiting_sessions_return_when_the_job_ends(standin: Standin, ticker: Ticker) -> None:
+    crowd(standin, "a", "b")
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '0.5 s'")
+    standin.run("SELECT citus_rebalance_start()")
     returned = threading.Event()
 
     def wait(conn: psycopg.Connection[Any]) -> None:
         conn.execute("SELECT citus_job_wait(1, 'finished')")
         returned.set()
 
-    with cluster.connect() as other:
+    with standin.connect() as other:
         thread = threading.Thread(target=wait, args=(other,))
         thread.start()
-        cluster.await_job()
+        standin.await_job()
         thread.join(10)
 
     assert returned.is_set()

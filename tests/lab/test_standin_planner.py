@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fix_standin import Cluster
+from tests.fix_standin import Standin
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "data" / "rebalance-cases.json").read_text())
 SAMPLE = CASES[1::5]
@@ -24,14 +24,14 @@ CATALOG = (
 )
 
 
-def build(cluster: Cluster, case: dict[str, Any]) -> None:
+def build(standin: Standin, case: dict[str, Any]) -> None:
     """The recorded cluster, written straight into the catalog; node n of the case is localhost:7000 + n."""
     for table in CATALOG:
-        cluster.run(f"DELETE FROM {table}")
+        standin.run(f"DELETE FROM {table}")
     nodes = range(max(case["nodes_before"], case["nodes_after"]))
     groups = sorted(case["shard_groups"], key=lambda group: group["shard_group"])
     colocations = {group["colocation_id"]: group["kind"] for group in groups}
-    with cluster.session().conn.cursor() as cursor:
+    with standin.session().conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO pg_dist_node (nodeid, groupid, nodename, nodeport) VALUES (%s, %s, 'localhost', %s)",
             [(node + 1, node, 7000 + node) for node in nodes],
@@ -59,38 +59,38 @@ def build(cluster: Cluster, case: dict[str, Any]) -> None:
         )
 
 
-def test_recorded_clusters_get_the_moves_that_citus_chose(cluster: Cluster) -> None:
+def test_recorded_clusters_get_the_moves_that_citus_chose(standin: Standin) -> None:
     highest = max(group["colocation_id"] for case in SAMPLE for group in case["shard_groups"])
-    cluster.run("CREATE SCHEMA cases")
+    standin.run("CREATE SCHEMA cases")
     for number in range(highest + 1):
-        cluster.run(f"CREATE TABLE cases.t{number} ()")
+        standin.run(f"CREATE TABLE cases.t{number} ()")
     for case in SAMPLE:
-        with cluster.session().conn.transaction(force_rollback=True):
-            build(cluster, case)
+        with standin.session().conn.transaction(force_rollback=True):
+            build(standin, case)
 
-            moves = cluster.run(
+            moves = standin.run(
                 "SELECT shardid, sourceport - 7000, targetport - 7000"
                 " FROM get_rebalance_table_shards_plan(rebalance_strategy => %s)",
                 case["strategy"],
             )
 
             assert moves == [(m["shard_group"], m["source"], m["target"]) for m in case["moves"]], case["case"]
-            ignored = [m for m in cluster.session().messages if m.text.startswith("Ignoring move of shard")]
+            ignored = [m for m in standin.session().messages if m.text.startswith("Ignoring move of shard")]
             assert len(ignored) == case["ignored_moves"], case["case"]
 
 
-def test_a_move_that_brings_too_little_is_told_in_citus_words(cluster: Cluster) -> None:
+def test_a_move_that_brings_too_little_is_told_in_citus_words(standin: Standin) -> None:
     """The microservices tutorial's own cluster: recorded sizes, recorded answer."""
     for name in ("time_service", "ping_service", "user_service"):
-        cluster.run(f"CREATE SCHEMA {name}")
-        cluster.run(f"SELECT citus_schema_distribute('{name}')")
-        cluster.run(f"CREATE TABLE {name}.t (id int PRIMARY KEY)")
-    cluster.run("UPDATE pg_dist_placement SET groupid = CASE shardid WHEN 102008 THEN 0 ELSE 1 END")
-    cluster.run("INSERT INTO citus_lab.size_override VALUES (102008, 32768), (102009, 32768), (102010, 147456)")
+        standin.run(f"CREATE SCHEMA {name}")
+        standin.run(f"SELECT citus_schema_distribute('{name}')")
+        standin.run(f"CREATE TABLE {name}.t (id int PRIMARY KEY)")
+    standin.run("UPDATE pg_dist_placement SET groupid = CASE shardid WHEN 102008 THEN 0 ELSE 1 END")
+    standin.run("INSERT INTO citus_lab.size_override VALUES (102008, 32768), (102009, 32768), (102010, 147456)")
 
-    assert cluster.value("SELECT citus_rebalance_start()") is None
+    assert standin.value("SELECT citus_rebalance_start()") is None
 
-    told = [(message.text, message.detail) for message in cluster.session().messages]
+    told = [(message.text, message.detail) for message in standin.session().messages]
     assert told[0] == (
         "Ignoring move of shard 102009 from localhost:7001 to localhost:7000, because the move only brings a small "
         "improvement relative to the shard its size",
@@ -102,26 +102,26 @@ def test_a_move_that_brings_too_little_is_told_in_citus_words(cluster: Cluster) 
     ]
 
 
-def test_the_number_of_moves_and_the_table_can_be_limited(cluster: Cluster) -> None:
-    cluster.make_schemas("a", "b", "c", "d")
-    cluster.run("UPDATE pg_dist_placement SET groupid = 0")
+def test_the_number_of_moves_and_the_table_can_be_limited(standin: Standin) -> None:
+    standin.make_schemas("a", "b", "c", "d")
+    standin.run("UPDATE pg_dist_placement SET groupid = 0")
 
-    one = cluster.run("SELECT table_name::text FROM get_rebalance_table_shards_plan(max_shard_moves => 1)")
-    without = cluster.run(
+    one = standin.run("SELECT table_name::text FROM get_rebalance_table_shards_plan(max_shard_moves => 1)")
+    without = standin.run(
         "SELECT table_name::text FROM get_rebalance_table_shards_plan(excluded_shard_list => ARRAY[102008])"
     )
-    only = cluster.run("SELECT * FROM get_rebalance_table_shards_plan('a.t')")
+    only = standin.run("SELECT * FROM get_rebalance_table_shards_plan('a.t')")
 
     assert one == [("a.t",)]
     assert without == [("b.t",)]
     assert only == []
 
 
-def test_a_node_that_may_hold_no_shards_is_drained(cluster: Cluster) -> None:
-    cluster.make_schemas("a", "b", "c")
-    cluster.run("SELECT citus_set_node_property('localhost', 7001, 'shouldhaveshards', false)")
+def test_a_node_that_may_hold_no_shards_is_drained(standin: Standin) -> None:
+    standin.make_schemas("a", "b", "c")
+    standin.run("SELECT citus_set_node_property('localhost', 7001, 'shouldhaveshards', false)")
 
-    moved = cluster.run(
+    moved = standin.run(
         "SELECT table_name::text, sourceport, targetport FROM get_rebalance_table_shards_plan(drain_only => true)"
     )
 
@@ -129,18 +129,18 @@ def test_a_node_that_may_hold_no_shards_is_drained(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def thousand_schemas(cluster: Cluster) -> Cluster:
-    cluster.run("SET synchronous_commit = off")
+def thousand_schemas(standin: Standin) -> Standin:
+    standin.run("SET synchronous_commit = off")
     for start in range(0, 1000, 100):
-        with cluster.session().conn.transaction():
+        with standin.session().conn.transaction():
             for number in range(start, start + 100):
-                cluster.run(f"CREATE SCHEMA s{number}")
-                cluster.run(f"SELECT citus_schema_distribute('s{number}')")
-                cluster.run(f"CREATE TABLE s{number}.t (id bigint PRIMARY KEY)")
-    return cluster
+                standin.run(f"CREATE SCHEMA s{number}")
+                standin.run(f"SELECT citus_schema_distribute('s{number}')")
+                standin.run(f"CREATE TABLE s{number}.t (id bigint PRIMARY KEY)")
+    return standin
 
 
-def test_a_thousand_schemas_are_listed_and_planned_in_seconds(thousand_schemas: Cluster) -> None:
+def test_a_thousand_schemas_are_listed_and_planned_in_seconds(thousand_schemas: Standin) -> None:
     for port in range(7002, 7008):
         thousand_schemas.add_node(port)
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import psycopg
 
 from orchestrator.lab.engine import ADMIN_SETTINGS
-from tests.fix_standin import Cluster, Message, Session
+from tests.fix_standin import Message, Session, Standin
 
 DATA = Path(__file__).parent.parent / "data" / "citus-transcripts"
 ON_WORKER = "from a worker node"
@@ -108,7 +108,7 @@ def same(expected: str, actual: str) -> bool:
     return actual.startswith(cut[1]) if cut else expected.strip() == actual.strip()
 
 
-def tutorial(cluster: Cluster) -> None:
+def tutorial(standin: Standin) -> None:
     """What was there when the recordings began: the three services of the microservices tutorial, with some data."""
     for service, table in (
         ("user_service", "users (id SERIAL PRIMARY KEY, name VARCHAR(255) NOT NULL, email VARCHAR(255) NOT NULL)"),
@@ -118,18 +118,18 @@ def tutorial(cluster: Cluster) -> None:
         ),
         ("ping_service", "ping_results (id SERIAL PRIMARY KEY, host VARCHAR(255) NOT NULL, result TEXT NOT NULL)"),
     ):
-        cluster.run(f"CREATE USER {service}")
-        cluster.run(f"CREATE SCHEMA AUTHORIZATION {service}")
-        cluster.run(f"SELECT citus_schema_distribute('{service}')")
-        cluster.session(service).run(f"CREATE TABLE {table}")
-    cluster.session("user_service").run(
+        standin.run(f"CREATE USER {service}")
+        standin.run(f"CREATE SCHEMA AUTHORIZATION {service}")
+        standin.run(f"SELECT citus_schema_distribute('{service}')")
+        standin.session(service).run(f"CREATE TABLE {table}")
+    standin.session("user_service").run(
         "INSERT INTO users (name, email)"
         " SELECT 'John Doe ' || i, 'john' || i || '@example.com' FROM generate_series(1, 1000) i"
     )
-    cluster.session("time_service").run(
+    standin.session("time_service").run(
         "INSERT INTO query_details (ip_address, query_time) VALUES ('127.0.0.1', now())"
     )
-    cluster.session("ping_service").run("INSERT INTO ping_results (host, result) VALUES ('example.com', 'ok')")
+    standin.session("ping_service").run("INSERT INTO ping_results (host, result) VALUES ('example.com', 'ok')")
 
 
 GRANT_EVERY_OWNER = """DO $$ DECLARE owner text; BEGIN
@@ -138,34 +138,34 @@ GRANT_EVERY_OWNER = """DO $$ DECLARE owner text; BEGIN
     END LOOP; END $$"""
 
 
-def recorded_before_privileges(cluster: Cluster) -> None:
-    """The admin of the recordings could change no setting, and more had happened in the cluster."""
-    cluster.run("REVOKE EXECUTE ON FUNCTION pg_reload_conf() FROM adm")
+def recorded_before_privileges(standin: Standin) -> None:
+    """The admin of the recordings could change no setting, and more had happened in the standin."""
+    standin.run("REVOKE EXECUTE ON FUNCTION pg_reload_conf() FROM adm")
     for setting in ADMIN_SETTINGS:
-        cluster.run(f"REVOKE ALTER SYSTEM ON PARAMETER {setting} FROM adm")
+        standin.run(f"REVOKE ALTER SYSTEM ON PARAMETER {setting} FROM adm")
     for name in ("tx1", "tx2", "pl1", "pl2", "ms1"):
-        cluster.run(f"CREATE USER {name}")
-        cluster.run(f"CREATE SCHEMA AUTHORIZATION {name}")
-        cluster.run(f"SELECT citus_schema_distribute('{name}')")
+        standin.run(f"CREATE USER {name}")
+        standin.run(f"CREATE SCHEMA AUTHORIZATION {name}")
+        standin.run(f"SELECT citus_schema_distribute('{name}')")
         if not name.startswith("pl"):
-            cluster.session(name).run("CREATE TABLE t (id bigint PRIMARY KEY)")
-    cluster.run("SELECT citus_schema_move('user_service', 1, 'block_writes')")
-    cluster.run("CALL citus_cleanup_orphaned_resources()")
-    cluster.run(
+            standin.session(name).run("CREATE TABLE t (id bigint PRIMARY KEY)")
+    standin.run("SELECT citus_schema_move('user_service', 1, 'block_writes')")
+    standin.run("CALL citus_cleanup_orphaned_resources()")
+    standin.run(
         "INSERT INTO citus_lab.background_job VALUES (0, 1, 'finished', 'rebalance', 'as recorded', now(), now())"
     )
-    cluster.run(
+    standin.run(
         "INSERT INTO citus_lab.background_task (groupid, job_id, task_id, owner, status, command)"
         " VALUES (0, 1, 1, 'postgres', 'done', 'SELECT 1')"
     )
 
 
-def differences(cluster: Cluster, name: str, afterwards: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+def differences(standin: Standin, name: str, afterwards: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     found = []
-    for said in recorded(name, cluster.database):
-        actual = answered(cluster.session(said.role, said.node), said.statement)
+    for said in recorded(name, standin.database):
+        actual = answered(standin.session(said.role, said.node), said.statement)
         if said.statement in afterwards:
-            cluster.run(afterwards[said.statement])
+            standin.run(afterwards[said.statement])
         if any(re.fullmatch(pattern, said.statement) for pattern in KNOWN_DIFFERENCES):
             continue
         if len(actual) != len(said.answer) or not all(map(same, said.answer, actual)):
@@ -181,25 +181,25 @@ def differences(cluster: Cluster, name: str, afterwards: Mapping[str, str] = Map
     return found
 
 
-def test_errors_of_citus_come_back_word_for_word(cluster: Cluster) -> None:
-    tutorial(cluster)
+def test_errors_of_citus_come_back_word_for_word(standin: Standin) -> None:
+    tutorial(standin)
 
-    found = differences(cluster, "errors.txt")
-
-    assert not found, "\n".join(found)
-
-
-def test_tables_and_their_changes(cluster: Cluster) -> None:
-    found = differences(cluster, "tables.txt")
+    found = differences(standin, "errors.txt")
 
     assert not found, "\n".join(found)
 
 
-def test_rights_of_an_admin_who_is_no_superuser(cluster: Cluster) -> None:
-    tutorial(cluster)
-    differences(cluster, "errors.txt")
-    recorded_before_privileges(cluster)
+def test_tables_and_their_changes(standin: Standin) -> None:
+    found = differences(standin, "tables.txt")
 
-    found = differences(cluster, "privileges.txt", {"drop schema s_dist cascade": GRANT_EVERY_OWNER})
+    assert not found, "\n".join(found)
+
+
+def test_rights_of_an_admin_who_is_no_superuser(standin: Standin) -> None:
+    tutorial(standin)
+    differences(standin, "errors.txt")
+    recorded_before_privileges(standin)
+
+    found = differences(standin, "privileges.txt", {"drop schema s_dist cascade": GRANT_EVERY_OWNER})
 
     assert not found, "\n".join(found)
