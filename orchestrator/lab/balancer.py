@@ -77,20 +77,27 @@ class Balancer:
             session = asyncio.ensure_future(self._serve(reader, writer))
             sessions.add(session)
             session.add_done_callback(sessions.discard)
+            # Also for a session that is cancelled before it begins, whose code never runs.
+            session.add_done_callback(lambda _: writer.transport.abort())
 
-        async with await asyncio.start_server(accepted, sock=listener):
-            up.set()
-            await self._stopping.wait()
-        for session in sessions:
-            session.cancel()
-        await asyncio.gather(*sessions, return_exceptions=True)
+        server = await asyncio.start_server(accepted, sock=listener)
+        up.set()
+        await self._stopping.wait()
+        server.close()
+        # Connections that were accepted in this very moment are still on their way to becoming sessions.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for session in sessions:
+                session.cancel()
+            await asyncio.wait(others)
+        await asyncio.sleep(0)  # aborted connections close their sockets in the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server: _Streams | None = None
         try:
             first = b""
             if self._startup_options is not None:
-                first = await asyncio.wait_for(_startup(reader, writer, self._startup_options), STARTUP_TIMEOUT)
+                async with asyncio.timeout(STARTUP_TIMEOUT):
+                    first = await _startup(reader, writer, self._startup_options)
             server = await self._connect()
             if server is None:
                 writer.write(_fatal("no node of the cluster answers"))
@@ -112,7 +119,9 @@ class Balancer:
         for offset in range(len(targets)):
             target = targets[(start + offset) % len(targets)]
             with contextlib.suppress(OSError, TimeoutError):
-                return await asyncio.wait_for(asyncio.open_connection(target.host, target.port), CONNECT_TIMEOUT)
+                # Not wait_for(), which may lose a connection that is made while it is cancelled.
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await asyncio.open_connection(target.host, target.port)
         return None
 
 
@@ -128,7 +137,8 @@ async def _close(stream: asyncio.StreamWriter) -> None:
     """Let what is under way arrive, but do not wait for a peer that has stopped reading."""
     stream.close()
     try:
-        await asyncio.wait_for(stream.wait_closed(), FLUSH_TIMEOUT)
+        async with asyncio.timeout(FLUSH_TIMEOUT):
+            await stream.wait_closed()
     except (OSError, TimeoutError, asyncio.CancelledError):
         stream.transport.abort()
 

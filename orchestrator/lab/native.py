@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from orchestrator.lab import nodes as cluster
 from orchestrator.lab.certificates import make_identity
 from orchestrator.lab.engine import Address, Availability, EngineName, LabSettings, Progress
 from orchestrator.lab.nodes import Member
-from orchestrator.lab.postgres import HOST, PortTaken, PostgresServer, free_ports, port_is_free, reachable_binaries
+from orchestrator.lab.postgres import HOST, PortTaken, PostgresServer, becomes_free, free_ports, reachable_binaries
 from orchestrator.lab.processes import private_folder, run_as_server, write_private
 
 # The name under which the nodes know each other, as in Citus' own single-machine guides.
@@ -172,7 +171,7 @@ class NativeEngine:
     def _usable_port(self, node: Node) -> int | None:
         """The port on which the node runs, or the one it had if that is still free."""
         running = PostgresServer(self._folder(node.number), self._home, node.port).running_port()
-        return running or (node.port if node.port and _becomes_free(node.port) else None)
+        return running or (node.port if node.port and becomes_free(node.port) else None)
 
     def _ensure_identity(self) -> None:
         tls = self._home / "tls"
@@ -211,16 +210,6 @@ class NativeEngine:
 
 def _member(node: Node) -> Member:
     return Member(NODE_HOST, node.port, Address(HOST, node.port))
-
-
-def _becomes_free(port: int, seconds: float = 2) -> bool:
-    """The children of a server that was killed may hold its port a moment longer."""
-    deadline = time.monotonic() + seconds
-    while not port_is_free(port):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def _at_once(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -83,6 +83,16 @@ def port_is_free(port: int) -> bool:
     return True
 
 
+def becomes_free(port: int, seconds: float = 2) -> bool:
+    """Free now or in a moment: a program that was killed holds its port a little longer."""
+    deadline = time.monotonic() + seconds
+    while not port_is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def free_ports(count: int, avoid: Collection[int] = ()) -> tuple[int, ...]:
     """Distinct free loopback ports. Chosen at random, so that labs started at the same time do not meet."""
     found: list[int] = []
