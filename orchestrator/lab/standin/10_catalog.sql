@@ -2,7 +2,6 @@
 -- Runs as superuser with allow_system_table_mods on. Whatever is not Citus' own lives in schema citus_lab.
 
 CREATE SCHEMA citus;
-GRANT USAGE ON SCHEMA citus TO PUBLIC;
 CREATE SCHEMA citus_lab;
 GRANT USAGE ON SCHEMA citus_lab TO PUBLIC;
 COMMENT ON SCHEMA citus_lab IS 'Stand-in for Citus: placement of shards is simulated';

@@ -89,11 +89,11 @@ CREATE FUNCTION pg_catalog.citus_rebalance_start(
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE shards bigint[]; sources int[]; targets int[]; job bigint; strategy pg_dist_rebalance_strategy;
 BEGIN
+    strategy := citus_lab.strategy(rebalance_strategy);
     IF NOT citus_lab.may_rebalance() THEN
         RAISE NOTICE 'No tables to rebalance';
         RETURN NULL;
     END IF;
-    strategy := citus_lab.strategy(rebalance_strategy);
     SELECT array_agg(p.shardid), array_agg(p.source), array_agg(p.target) INTO shards, sources, targets
     FROM citus_lab.plan(strategy, drain_only => drain_only) p;
     IF shards IS NULL THEN
