@@ -7,7 +7,7 @@ A model of the algorithm of Citus 13.2 in our own words, checked against recorde
 from __future__ import annotations
 
 import struct
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from orchestrator.core.state import Node, ShardGroup, Strategy
 
 _FLOAT4 = struct.Struct("f")
+_pack, _unpack = _FLOAT4.pack, _FLOAT4.unpack
 
 
 def _f4(value: float) -> float:
     """The nearest single-precision number."""
-    rounded: float = _FLOAT4.unpack(_FLOAT4.pack(value))[0]
+    rounded: float = _unpack(_pack(value))[0]
     return rounded
 
 
@@ -50,21 +51,27 @@ class _Bounds:
     improvement: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Node:
     node_id: int
     allowed: bool
     cost: float = 0.0
-    # (-cost, shard id): from the most to the least expensive, equal cost by lower shard id.
+    # (cost, -shard id), ascending: the most expensive is last, of equal cost the one with the lowest shard id.
     groups: list[tuple[float, int]] = field(default_factory=list)
 
-    def take(self, cost: float, shard_id: int) -> None:
-        insort(self.groups, (-cost, shard_id))
-        self.cost = _f4(self.cost + cost)
+    @property
+    def place(self) -> tuple[float, int]:
+        """Where the node stands among the others: emptiest first, of equal cost the one with the lowest id."""
+        return self.cost, self.node_id
 
-    def give(self, cost: float, shard_id: int) -> None:
-        self.groups.remove((-cost, shard_id))
-        self.cost = _f4(self.cost - cost)
+    def take(self, group: tuple[float, int]) -> None:
+        insort(self.groups, group)
+        self.cost = _f4(self.cost + group[0])
+
+    def give(self, index: int) -> tuple[float, int]:
+        group = self.groups.pop(index)
+        self.cost = _f4(self.cost - group[0])
+        return group
 
 
 def predict(
@@ -96,12 +103,7 @@ def _pools(groups: Sequence[ShardGroup], eligible: int) -> list[list[ShardGroup]
 def _balance(
     pool: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy, drain_only: bool
 ) -> tuple[list[Move], int]:
-    fills = {node.node_id: _Node(node.node_id, node.should_have_shards) for node in nodes}
-    sizes = {group.shard_id: group.bytes for group in pool}
-    for group in pool:
-        if group.node_id not in fills:
-            raise ValueError(f"shard group {group.shard_id} is on node {group.node_id}, which is not in the cluster")
-        fills[group.node_id].take(_cost(group, strategy), group.shard_id)
+    fills = _filled(pool, nodes, strategy)
     allowed = [fill for fill in fills.values() if fill.allowed]
     if not allowed:
         return [], 0
@@ -115,12 +117,29 @@ def _balance(
         lower = _f4(_f4(1 - _f4(strategy.threshold)) * average)
         upper = _f4(_f4(1 + _f4(strategy.threshold)) * average)
         bounds = _Bounds(lower, upper, _f4(strategy.improvement_threshold))
-        step, ignored = _next_move(allowed, bounds)
+        order = sorted(allowed, key=lambda fill: fill.place)
+        step, ignored = _next_move(order, bounds)
         while step is not None:
             steps.append(step)
-            step, more = _next_move(allowed, bounds)
+            step, more = _next_move(order, bounds)
             ignored += more
+    sizes = {group.shard_id: group.bytes for group in pool}
     return [Move(shard_id, source, target, sizes[shard_id]) for shard_id, source, target in steps], ignored
+
+
+def _filled(pool: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy) -> dict[int, _Node]:
+    """The nodes with the groups of this pool, which are summed in the order of their shard ids, as in Citus."""
+    fills = {node.node_id: _Node(node.node_id, node.should_have_shards) for node in nodes}
+    for group in pool:
+        fill = fills.get(group.node_id)
+        if fill is None:
+            raise ValueError(f"shard group {group.shard_id} is on node {group.node_id}, which is not in the cluster")
+        cost = _cost(group, strategy)
+        fill.groups.append((cost, -group.shard_id))
+        fill.cost = _f4(fill.cost + cost)
+    for fill in fills.values():
+        fill.groups.sort()
+    return fills
 
 
 def _cost(group: ShardGroup, strategy: Strategy) -> float:
@@ -129,52 +148,83 @@ def _cost(group: ShardGroup, strategy: Strategy) -> float:
 
 def _drain(fills: Iterable[_Node], allowed: Sequence[_Node]) -> Iterable[tuple[int, int, int]]:
     """Groups on nodes that may not hold shards leave first, the most expensive first, each to the emptiest node."""
-    stranded = sorted((*group, fill.node_id) for fill in fills if not fill.allowed for group in fill.groups)
     by_id = {fill.node_id: fill for fill in fills}
-    for negative_cost, shard_id, node_id in stranded:
-        target = min(allowed, key=lambda fill: (fill.cost, fill.node_id))
-        by_id[node_id].give(-negative_cost, shard_id)
-        target.take(-negative_cost, shard_id)
+    stranded = sorted(
+        (-cost, -negative_id, fill.node_id)
+        for fill in by_id.values()
+        if not fill.allowed
+        for cost, negative_id in fill.groups
+    )
+    for _, shard_id, node_id in stranded:
+        # Each node's own share of this order is its list from the back.
+        target = min(allowed, key=lambda fill: fill.place)
+        target.take(by_id[node_id].give(-1))
         yield shard_id, node_id, target.node_id
 
 
-def _next_move(nodes: Sequence[_Node], bounds: _Bounds) -> tuple[tuple[int, int, int] | None, int]:
-    """The next move, and how many were left out on the way to it for bringing too little."""
+def _next_move(order: list[_Node], bounds: _Bounds) -> tuple[tuple[int, int, int] | None, int]:
+    """The next move, and how many were left out on the way to it for bringing too little. Keeps `order` sorted."""
     ignored = 0
-    targets = sorted(nodes, key=lambda fill: (fill.cost, fill.node_id))
-    for source in reversed(targets):
+    for source in reversed(order):
         if source.cost <= bounds.lower:
             break
-        for target in targets:
+        for target in order:
             if target.cost >= bounds.upper or (target.cost >= bounds.lower and source.cost <= bounds.upper):
                 break
-            for negative_cost, shard_id in source.groups:
-                verdict = _worth(source.cost, target.cost, -negative_cost, bounds.improvement)
-                if verdict is None:
-                    ignored += 1
-                elif verdict:
-                    source.give(-negative_cost, shard_id)
-                    target.take(-negative_cost, shard_id)
-                    return (shard_id, source.node_id, target.node_id), ignored
+            index, left_out = _choose(source, target, bounds.improvement)
+            ignored += left_out
+            if index is not None:
+                group = source.give(index)
+                target.take(group)
+                for node in (source, target):
+                    order.remove(node)
+                    insort(order, node, key=lambda fill: fill.place)
+                return (-group[1], source.node_id, target.node_id), ignored
     return None, ignored
 
 
-def _worth(source: float, target: float, cost: float, improvement_threshold: float) -> bool | None:
-    """True: take the move. False: it would not help. None: it helps too little and Citus says "Ignoring move"."""
+def _choose(source: _Node, target: _Node, improvement: float) -> tuple[int | None, int]:
+    """Which of the source's groups Citus takes, and how many more expensive ones it leaves out for bringing too little.
+
+    It walks from the most expensive down to the first worth taking. What is gained only shrinks with the cost of what
+    is moved, also when rounded: so the list falls into three runs (take, too little, no help) and their ends can be
+    searched for.
+    """
+
+    def worth(group: tuple[float, int]) -> int:
+        return _worth(source.cost, target.cost, group[0], improvement)
+
+    groups = source.groups
+    if groups and worth(groups[-1]) == TAKE:
+        return len(groups) - 1, 0
+    taken = bisect_left(groups, TOO_LITTLE, key=worth)
+    helping = bisect_left(groups, NO_HELP, lo=taken, key=worth)
+    return (taken - 1 if taken else None), helping - taken
+
+
+TAKE, TOO_LITTLE, NO_HELP = 0, 1, 2
+
+
+def _worth(source: float, target: float, cost: float, improvement_threshold: float) -> int:
+    """TAKE, NO_HELP, or TOO_LITTLE where it helps but Citus says "Ignoring move"."""
     source_after, target_after = _f4(source - cost), _f4(target + cost)
     if target_after <= source_after:
-        return True
+        return TAKE
     if target_after > source or (target_after == source and source_after <= target):
-        return False
+        return NO_HELP
     improvement = max(_f4(source - target_after), _f4(source_after - target))
     added = min(_f4(target_after - target), _f4(source - source_after))
-    return True if _f4(improvement / added) >= improvement_threshold else None
+    # Nothing is added where the group is lost in the rounding of a node's sum: then any improvement is enough.
+    enough = improvement > 0 if added == 0 else _f4(improvement / added) >= improvement_threshold
+    return TAKE if enough else TOO_LITTLE
 
 
 def after(groups: Sequence[ShardGroup], moves: Sequence[Move]) -> tuple[ShardGroup, ...]:
     """The placement once all moves are done."""
     where = {move.shard_id: move.target for move in moves}
-    return tuple(replace(group, node_id=where.get(group.shard_id, group.node_id)) for group in groups)
+    return tuple(
+        replace(group, node_id=where[group.shard_id]) if group.shard_id in where else group for group in groups
+    )
 
 
 def with_future_nodes(nodes: Sequence[Node], count: int) -> tuple[Node, ...]:
