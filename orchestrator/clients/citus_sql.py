@@ -79,3 +79,16 @@ LOCK_HOLDER: LiteralString = """
     FROM pg_catalog.pg_locks lock JOIN pg_catalog.pg_stat_activity activity USING (pid)
     WHERE lock.locktype = 'advisory' AND lock.granted AND lock.classid = %s AND lock.objid = %s LIMIT 1
 """
+
+# No casts: the enum is in schema citus, which an administrator who is no superuser may not use.
+START: LiteralString = "SELECT citus_rebalance_start(rebalance_strategy := %s, shard_transfer_mode := %s)"
+
+START_PARALLEL: LiteralString = """
+    SELECT citus_rebalance_start(rebalance_strategy := %s, shard_transfer_mode := %s,
+                                 parallel_transfer_colocated_shards := true)
+"""
+
+CAN_MOVE_COLOCATED_SHARDS_IN_PARALLEL: LiteralString = """
+    SELECT coalesce(bool_or('parallel_transfer_colocated_shards' = ANY (proargnames)), false)
+    FROM pg_catalog.pg_proc WHERE proname = 'citus_rebalance_start'
+"""

@@ -145,7 +145,7 @@ def _rebalance(state: ClusterState, wanted: Wanted, strategy: Strategy, moves: S
         if state.server is not None and raised != state.executors:
             steps.append(RaiseExecutors(*raised))
             kept = dict(zip((AT_ONCE, PER_NODE), map(str, state.executors), strict=True)) | kept
-        steps.append(RebalanceShards(strategy.name, wanted.transfer_mode, tuple(moves)))
+        steps.append(RebalanceShards(strategy.name, wanted.transfer_mode, tuple(moves), max(raised) > 1))
     if kept and state.server is not None:
         steps.append(RestoreSettings(tuple(sorted(kept.items()))))
     return steps

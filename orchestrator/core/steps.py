@@ -81,11 +81,15 @@ class FollowRebalance:
 
 @dataclass(frozen=True, slots=True)
 class RebalanceShards:
-    """`moves` are predicted: what Citus will plan by itself when nothing changes until then."""
+    """`moves` are predicted: what Citus will plan by itself when nothing changes until then.
+
+    Without `parallel` Citus moves the shards of one row-sharded table one after the other, whatever the settings.
+    """
 
     strategy: str
     transfer_mode: TransferMode
     moves: tuple[Move, ...]
+    parallel: bool = False
 
     @property
     def title(self) -> str:

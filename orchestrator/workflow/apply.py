@@ -26,6 +26,7 @@ from orchestrator.core.steps import (
     VerifyCluster,
 )
 from orchestrator.workflow import server
+from orchestrator.workflow.journal import Journal
 from orchestrator.workflow.protocols import ControlPlane, Database, Services
 from orchestrator.workflow.rebalance import follow, rebalance
 from orchestrator.workflow.verify import verify
@@ -42,6 +43,7 @@ class World:
     database: Database
     control: ControlPlane | None = None
     services: Services | None = None
+    journal: Journal | None = None
 
 
 def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
@@ -126,9 +128,9 @@ def _on_server(number: int, step: ServerStep, world: World) -> Run[str]:
         raise LookupError("steps on the server are only planned where the server was read")
     match step:
         case SettleServer():
-            return (yield from server.settle_server(number, world.control))
+            return (yield from server.settle_server(number, world.control, world.journal))
         case ResizeCluster():
-            return (yield from server.resize(number, step, world.control))
+            return (yield from server.resize(number, step, world.control, world.journal))
         case RaiseExecutors():
             return (yield from server.raise_executors(step, world.control, world.database))
         case RestoreSettings():

@@ -22,7 +22,7 @@ STOP_TIMEOUT = 120.0
 
 def rebalance(number: int, step: RebalanceShards, database: Database, groups: Sequence[ShardGroup]) -> Run[str]:
     try:
-        started = database.start_rebalance(step.strategy, step.transfer_mode)
+        started = database.start_rebalance(step.strategy, step.transfer_mode, parallel=step.parallel)
     except RebalanceRunning as running:
         if running.job_id is None:
             raise
@@ -66,10 +66,19 @@ def _progress(
         min(task.bytes_done or 0, sizes.get(task.shard_id or 0, 0)) for task in running
     )
     left = elapsed / len(done) * (len(job.tasks) - len(done)) if done else None
-    doing = ", ".join(f"{_name(task, names)} ({task.phase or 'starting'})" for task in running[:4])
-    more = f" and {len(running) - 4} more" if len(running) > 4 else ""
-    text = f"moving {doing}{more}" if running else f"job {job.job_id} is {job.state}"
+    text = f"moving {_running_names(running, names)}" if running else f"job {job.job_id} is {job.state}"
     return StepProgress(number, text, len(done), len(job.tasks), done_bytes, total_bytes, left)
+
+
+def _running_names(running: Sequence[RebalanceTask], names: Mapping[int, str]) -> str:
+    """At most four names; shards of one table are counted, because their name says nothing more."""
+    phases: dict[str, list[str]] = {}
+    for task in running:
+        phases.setdefault(_name(task, names), []).append(task.phase or "starting")
+    shown = [
+        f"{name} ({seen[0]})" if len(seen) == 1 else f"{len(seen)} shards of {name}" for name, seen in phases.items()
+    ]
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")
 
 
 def _outcome(job: RebalanceJob, names: Mapping[int, str]) -> str:

@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from orchestrator.core.errors import ArmError
+from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable
 from orchestrator.core.events import Notice, StepProgress, Waiting
+from orchestrator.core.server import ServerReading
 from orchestrator.core.steps import AT_ONCE, PER_NODE, AwaitNodes, RaiseExecutors, ResizeCluster, RestoreSettings
+from orchestrator.workflow.journal import Journal, forget, remember, resume
 from orchestrator.workflow.protocols import ControlPlane, Database
-from orchestrator.workflow.waiting import OPERATION_TIMEOUT, Pause, Run, finished, when_connected, when_free
+from orchestrator.workflow.waiting import OPERATION_TIMEOUT, Patience, Pause, Run, finished, when_connected, when_free
 
 JOIN_TIMEOUT = 1800.0
 RELOAD_TIMEOUT = 30.0
 
 
-def settle_server(number: int, control: ControlPlane) -> Run[str]:
-    """Wait for an operation that somebody else started: two changes of one server at once are refused by Azure."""
+def settle_server(number: int, control: ControlPlane, journal: Journal | None = None) -> Run[str]:
+    """Follow the operation that an earlier run asked for; wait for one that somebody else started."""
+    resumed = yield from resume(number, control, journal)
+    yield from _when_ready(number, control)
+    return "the operation of an earlier run has ended" if resumed else ""
+
+
+def _when_ready(number: int, control: ControlPlane) -> Run[ServerReading]:
+    """The server once nothing runs on it any more: two changes of one server at once are refused by Azure."""
     pause = Pause()
+    seen = ""
     while True:
         server = yield from when_free(control.read_server, "read the server")
         if server.state == "Ready":
-            return ""
+            return server
         if server.state in {"Stopped", "Disabled", "Dropping", "Inaccessible"}:
             raise ArmError(
                 "wait for the server",
@@ -29,21 +39,43 @@ def settle_server(number: int, control: ControlPlane) -> Run[str]:
                 f"server {server.name} is {server.state}",
                 fix="Start it, then retry.",
             )
-        yield StepProgress(number, f"the server is {server.state}")
+        if server.state != seen:
+            seen = server.state
+            yield StepProgress(number, f"the server is {server.state}")
         yield Waiting(pause.next(), f"the server is {server.state}", OPERATION_TIMEOUT)
 
 
-def resize(number: int, step: ResizeCluster, control: ControlPlane) -> Run[str]:
-    """Ask Azure for the new size, wait, and read back: a size that Azure does not like can end as a silent no-op."""
+def resize(number: int, step: ResizeCluster, control: ControlPlane, journal: Journal | None = None) -> Run[str]:
+    """Ask Azure for the new size, wait, and read back: a size that Azure does not like can end as a silent no-op.
+
+    Before every request the server is read, so that one whose answer was lost is never sent a second time.
+    """
     doing = f"resize the cluster to {step.after} nodes"
-    yield StepProgress(number, "asking Azure")
-    operation = yield from when_free(lambda: control.start_resize(step.after), doing)
+    yield from resume(number, control, journal)
+    patience = Patience(doing)
+    while True:
+        server = yield from _when_ready(number, control)
+        if server.nodes >= step.after:
+            return f"Azure says {server.nodes} nodes"
+        yield StepProgress(number, "asking Azure")
+        try:
+            operation = control.start_resize(step.after)
+        except (ArmBusy, ClusterUnreachable) as busy:
+            yield from patience.wait(busy)
+            continue
+        break
+    remember(journal, operation)
     yield StepProgress(number, "Azure is adding nodes")
-    yield from finished(control, operation, doing)
-    server = yield from when_free(control.read_server, "read the server")
+    try:
+        yield from finished(control, operation, doing)
+    except ArmError:
+        forget(journal)
+        raise
+    server = yield from _when_ready(number, control)
+    forget(journal)
     if server.nodes != step.after:
         raise ArmError(doing, "Succeeded", f"but the server still has {server.nodes} nodes", fix="Run it again.")
-    return ""
+    return f"Azure says {server.nodes} nodes"
 
 
 def await_nodes(number: int, step: AwaitNodes, database: Database) -> Run[str]:
@@ -97,4 +129,9 @@ def _set_all(control: ControlPlane, values: Mapping[str, str]) -> Run[str]:
             set_one = partial(control.start_set_parameter, name, value, source=source)
             operation = yield from when_free(set_one, doing)
             yield from finished(control, operation, doing)
+    taken = yield from when_free(lambda: control.read_parameters(tuple(values)), "read the server parameters back")
+    for name, value in values.items():
+        if name not in taken or taken[name].value != value:
+            now = taken[name].value if name in taken else "absent"
+            raise ArmError(f"set {name} = {value}", "Succeeded", f"but it is still {now}", fix="Run it again.")
     return ""

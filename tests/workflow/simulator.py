@@ -116,7 +116,7 @@ class Simulator:
     def read_executors(self) -> tuple[int, int]:
         return self._reply("read_executors", self._executors)
 
-    def start_rebalance(self, strategy: str, transfer_mode: TransferMode) -> StartedRebalance:
+    def start_rebalance(self, strategy: str, transfer_mode: TransferMode, *, parallel: bool) -> StartedRebalance:
         def begin() -> StartedRebalance:
             for job in self.jobs:
                 if self._job(job).in_flight:
