@@ -11,12 +11,13 @@ import click
 from orchestrator.cli import stackfile
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
-from orchestrator.cli.views import job_line, placement_lines, plan_lines, size
+from orchestrator.cli.views import job_line, placement_lines, plan_lines
 from orchestrator.core.errors import Refused, TooManyNodes
 from orchestrator.core.limits import limit
 from orchestrator.core.plan import Wanted
 from orchestrator.core.report import final_loads, job_json, loads_json, plan_json
 from orchestrator.core.services import ServiceSpec
+from orchestrator.core.size import size
 from orchestrator.core.state import ClusterState, skew
 from orchestrator.core.steps import TransferMode
 from orchestrator.driver import drive

@@ -10,31 +10,12 @@ from typing import IO, Any
 from orchestrator.core.events import Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded, to_json
 from orchestrator.core.plan import Plan
 from orchestrator.core.report import Report
+from orchestrator.core.size import duration, size
 from orchestrator.core.state import NodeLoad, skew
 
 BAR = 24
 # A log file gets a line of progress this often, in seconds; a terminal has one line that is redrawn.
 QUIET = 2.0
-
-
-def size(number: int | None) -> str:
-    """Bytes as PostgreSQL's pg_size_pretty writes them."""
-    if number is None:
-        return "unknown"
-    value = float(number)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(value) < 10 * 1024:
-            return f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.0f} TB"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def placement_lines(loads: Sequence[NodeLoad]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orchestrator.core.server import ServerReading
+from orchestrator.core.timing import RunTiming
 
 TableKind = Literal["local", "schema", "distributed", "reference"]
 
@@ -196,7 +197,8 @@ class ServicesState:
 @dataclass(frozen=True, slots=True)
 class ClusterState:
     """One reading of everything. `executors` are the two settings for parallel moves (all at once, per node);
-    `kept_settings` are values noted down before a run raised them, to be put back when it is over."""
+    `kept_settings` are values noted down before a run raised them, to be put back when it is over; `timings` are what
+    earlier runs took, the latest last."""
 
     server: ServerReading | None
     citus_version: str
@@ -209,6 +211,7 @@ class ClusterState:
     kept_settings: Mapping[str, str] = field(default_factory=dict)
     leftovers: int = 0
     services: ServicesState = ServicesState()
+    timings: tuple[RunTiming, ...] = ()
 
     @property
     def simulated(self) -> bool:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.views import HumanView, JsonLines, duration, placement_lines, plan_lines, report_lines, size
+from orchestrator.cli.views import HumanView, JsonLines, placement_lines, plan_lines, report_lines
 from orchestrator.core.events import EVENT_TYPES, Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded
 from orchestrator.core.placement import after
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.report import Report, fold_steps, job_json, notices, plan_json, report_json
+from orchestrator.core.size import duration, size
 from orchestrator.core.state import ClusterState, Node, RebalanceJob, RebalanceTask, ShardGroup, Strategy, node_loads
 from tests.workflow.simulator import Simulator
 from tests.workflow.test_apply import spec
