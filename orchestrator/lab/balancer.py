@@ -7,12 +7,12 @@ session. One background thread serves all connections. A target that does not an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import itertools
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from orchestrator.core.errors import LabError
@@ -20,14 +20,12 @@ from orchestrator.lab.engine import Address
 from orchestrator.lab.postgres import HOST, PortTaken
 
 CONNECT_TIMEOUT = 5.0
-FLUSH_TIMEOUT = 1.0
+FAREWELL_TIMEOUT = 1.0
 STARTUP_TIMEOUT = 60.0  # as PostgreSQL's authentication_timeout
 # Protocol constants: PostgreSQL documentation, "Message Formats".
 _SSL_REQUEST, _GSSENC_REQUEST, _CANCEL_REQUEST = 80877103, 80877104, 80877102
 _MAX_STARTUP_LENGTH = 10000
 _BLOCK = 65536
-
-_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Balancer:
@@ -70,90 +68,119 @@ class Balancer:
         self._thread = self._loop = self._stopping = None
 
     async def _run(self, listener: socket.socket, up: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._loop, self._stopping = loop, asyncio.Event()
         sessions: set[asyncio.Task[None]] = set()
+        with listener:
+            listener.setblocking(False)
+            loop.add_reader(listener, self._accept, listener, sessions)
+            up.set()
+            await self._stopping.wait()
+            loop.remove_reader(listener)
+        for session in sessions:
+            session.cancel()
+        await asyncio.gather(*sessions, return_exceptions=True)
 
-        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            session = asyncio.ensure_future(self._serve(reader, writer))
-            sessions.add(session)
-            session.add_done_callback(sessions.discard)
-            # Also for a session that is cancelled before it begins, whose code never runs.
-            session.add_done_callback(lambda _: writer.transport.abort())
+    def _accept(self, listener: socket.socket, sessions: set[asyncio.Task[None]]) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the client has left already
+        except OSError:
+            time.sleep(0.05)  # no descriptor to spare until a session ends; the client waits in the queue
+            return
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        session = asyncio.get_running_loop().create_task(self._serve(client))
+        sessions.add(session)
+        session.add_done_callback(sessions.discard)
+        # Also for a session that is cancelled before it begins, whose code never runs.
+        session.add_done_callback(lambda _: client.close())
 
-        server = await asyncio.start_server(accepted, sock=listener)
-        up.set()
-        await self._stopping.wait()
-        server.close()
-        # Connections that were accepted in this very moment are still on their way to becoming sessions.
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for session in sessions:
-                session.cancel()
-            await asyncio.wait(others)
-        await asyncio.sleep(0)  # aborted connections close their sockets in the loop's next turn
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server: _Streams | None = None
+    async def _serve(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         try:
             first = b""
             if self._startup_options is not None:
                 async with asyncio.timeout(STARTUP_TIMEOUT):
-                    first = await _startup(reader, writer, self._startup_options)
+                    first = await _startup(client, self._startup_options)
             server = await self._connect()
             if server is None:
-                writer.write(_fatal("no node of the cluster answers"))
-                await writer.drain()
+                await _refuse(client, "no node of the cluster answers")
                 return
-            server[1].write(first)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_pump(reader, server[1]))
-                both.create_task(_pump(server[0], writer))
+            with server:
+                await loop.sock_sendall(server, first)
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(_pump(client, server))
+                    both.create_task(_pump(server, client))
         except* (OSError, EOFError, TimeoutError, ValueError):
             pass  # one side went away or does not speak the protocol: the other side sees its connection end
-        finally:
-            await asyncio.gather(*(_close(stream) for stream in (writer, server and server[1]) if stream))
 
-    async def _connect(self) -> _Streams | None:
+    async def _connect(self) -> socket.socket | None:
         """The next target in turn that answers."""
         targets = list(self._targets())
         start = next(self._turn)
         for offset in range(len(targets)):
             target = targets[(start + offset) % len(targets)]
-            with contextlib.suppress(OSError, TimeoutError):
-                # Not wait_for(), which may lose a connection that is made while it is cancelled.
+            server = _connection_socket()
+            try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await asyncio.open_connection(target.host, target.port)
+                    await asyncio.get_running_loop().sock_connect(server, (target.host, target.port))
+            except (OSError, TimeoutError):
+                server.close()
+            except BaseException:
+                server.close()
+                raise
+            else:
+                return server
         return None
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+def _connection_socket() -> socket.socket:
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+async def _pump(source: socket.socket, sink: socket.socket) -> None:
     """Copy until the end, then close only this direction: the other one may still have something to say."""
-    while block := await source.read(_BLOCK):
-        sink.write(block)
-        await sink.drain()
-    sink.write_eof()
+    loop = asyncio.get_running_loop()
+    while block := await loop.sock_recv(source, _BLOCK):
+        await loop.sock_sendall(sink, block)
+    sink.shutdown(socket.SHUT_WR)
 
 
-async def _close(stream: asyncio.StreamWriter) -> None:
-    """Let what is under way arrive, but do not wait for a peer that has stopped reading."""
-    stream.close()
-    try:
-        async with asyncio.timeout(FLUSH_TIMEOUT):
-            await stream.wait_closed()
-    except (OSError, TimeoutError, asyncio.CancelledError):
-        stream.transport.abort()
+async def _refuse(client: socket.socket, reason: str) -> None:
+    """Also reads what the client says: closing with something unread would take the message back."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(client, _fatal(reason))
+    client.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(FAREWELL_TIMEOUT):
+        while await loop.sock_recv(client, _BLOCK):
+            pass
 
 
-async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, options: str) -> bytes:
+async def _read(source: socket.socket, count: int) -> bytes:
+    loop, read = asyncio.get_running_loop(), b""
+    while len(read) < count:
+        block = await loop.sock_recv(source, count - len(read))
+        if not block:
+            raise EOFError("the client left before it had said who it is")
+        read += block
+    return read
+
+
+async def _startup(client: socket.socket, options: str) -> bytes:
     """Read the client's first message and give it back with the options added. Encryption is answered with 'no'."""
     while True:
-        head = await reader.readexactly(8)
+        head = await _read(client, 8)
         length, code = struct.unpack("!II", head)
         if not 8 <= length <= _MAX_STARTUP_LENGTH:
             raise ValueError("not a PostgreSQL client")
-        body = await reader.readexactly(length - 8)
+        body = await _read(client, length - 8)
         if code in (_SSL_REQUEST, _GSSENC_REQUEST):
-            writer.write(b"N")
-            await writer.drain()
+            await asyncio.get_running_loop().sock_sendall(client, b"N")
         elif code == _CANCEL_REQUEST:
             return head + body
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from orchestrator.core.errors import LabError
@@ -116,10 +118,8 @@ def test_a_dead_node_is_passed_over(nodes: list[Node], start: Start) -> None:
 def test_with_no_node_alive_the_client_is_told_so_in_the_protocol(nodes: list[Node], start: Start) -> None:
     port = start(lambda: [nodes[0].address])
     nodes[0].close()
-    with call(port) as session:
-        answer = read_all(session)
-    assert answer.startswith(b"E")
-    assert b"no node of the cluster answers" in answer
+    with pytest.raises(psycopg.OperationalError, match="no node of the cluster answers"):
+        psycopg.connect(host=HOST, port=port, user="svc", dbname="app", sslmode="disable")
 
 
 def test_what_comes_after_the_clients_end_still_arrives(nodes: list[Node], start: Start) -> None:
@@ -220,4 +220,5 @@ def test_a_client_that_does_not_speak_postgresql_is_let_go(nodes: list[Node], st
     port = start(lambda: [nodes[0].address], "-c lab.node=3")
     with call(port) as session:
         session.sendall(noise)
-        assert session.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):
+            assert session.recv(1) == b""
