@@ -22,7 +22,7 @@ def drive(
 ) -> T:
     """Run to the end and return its result. Raises StepTimedOut when a wait exceeds what the run allows it."""
     start = now()
-    since, title, waited_for = start, "start", 0.0
+    since, title = start, "start"
     answer: float | None = None
     try:
         while True:
@@ -33,7 +33,7 @@ def drive(
                     since, title = now(), item.title
                 show(item)
                 continue
-            waited_for = now() - since
+            waited_for = now() - (since if item.since is None else start + item.since)
             if waited_for > item.timeout:
                 raise StepTimedOut(title, waited_for, item.reason)
             sleep(item.seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused
 from orchestrator.core.server import (
@@ -103,19 +104,22 @@ class ArmClient:
         """One poll. An operation that ARM no longer knows is `Unknown`: read the server to learn what came of it."""
         from azure.core.rest import HttpRequest
 
-        if not operation.url:
+        if not self._is_mine(operation.url):
             return OperationReading("Unknown")
         with self._errors("Following the operation"):
             response = self._sdk.send_request(HttpRequest("GET", operation.url, headers={"Accept": "application/json"}))
             response.read()
         if response.status_code == 404:
             return OperationReading("Unknown")
-        body = _json(response)
         if response.status_code >= 400:
-            error = _part(body, "error")
+            error = _error(response)
             code, text = str(error.get("code") or response.status_code), str(error.get("message") or response.reason)
             raise self._refusal("Following the operation", response.status_code, code, text, response.headers)
-        return _operation_reading(response.status_code, body, response.headers)
+        return _operation_reading(response.status_code, _json(response), response.headers)
+
+    def _is_mine(self, url: str) -> bool:
+        """The login goes along with every request: never to an address that is not this endpoint's."""
+        return url.startswith("/") or urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
 
     def read_parameters(self, names: Collection[str]) -> dict[str, Parameter]:
         """The parameters of these names that the server has. Azure answers a GET of a missing one with 404 or with 500,
@@ -181,6 +185,8 @@ class ArmClient:
             yield
         except sdk.ClientAuthenticationError as error:
             raise AzureLoginRefused(self.endpoint, _first_line(error.message)) from error
+        except sdk.DecodeError as error:
+            raise _garbled(doing, error.status_code) from error
         except sdk.HttpResponseError as error:
             code = (error.error.code if error.error else None) or str(error.status_code)
             text = (error.error.message if error.error else None) or error.message
@@ -252,11 +258,28 @@ def _operation_reading(status: int, body: Mapping[str, Any], headers: Mapping[st
 
 
 def _json(response: Any) -> Mapping[str, Any]:
+    """{} without a body. Raises ArmBusy for one that is no JSON object: whatever it meant, ask again."""
+    if not response.content:
+        return {}
     try:
         body = response.json()
     except ValueError:
+        body = None
+    if isinstance(body, dict):
+        return body
+    raise _garbled("Following the operation", response.status_code)
+
+
+def _error(response: Any) -> Mapping[str, Any]:
+    """ARM's error envelope; {} where a gateway in between answered in its own form."""
+    try:
+        return _part(_json(response), "error")
+    except ArmBusy:
         return {}
-    return body if isinstance(body, dict) else {}
+
+
+def _garbled(doing: str, status: int | None) -> ArmBusy:
+    return ArmBusy(doing, "GarbledAnswer", "the body of the answer is not the JSON that ARM sends", status=status)
 
 
 def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:

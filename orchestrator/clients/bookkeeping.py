@@ -1,7 +1,8 @@
 """The regular schema `orchestrator`: what the cluster itself remembers, so that no state lives beside it.
 
-`migration` records what ran, `kept_setting` the values of settings to put back. Both are plain local tables of the
-coordinator: the schema is never distributed, belongs to the admin and nobody else may look into it.
+`migration` records what ran, `kept_setting` the values of settings to put back, `operation` what Azure was asked for
+and has not been seen to end. They are plain local tables of the coordinator: the schema is never distributed, belongs
+to the admin and nobody else may look into it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ _STATEMENTS = (
         kept_at timestamptz NOT NULL DEFAULT clock_timestamp()
     )
     """,
+    """
+    CREATE TABLE IF NOT EXISTS orchestrator.operation (
+        kind text NOT NULL,
+        url text NOT NULL,
+        asked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )
+    """,
 )
 
 
@@ -40,6 +48,7 @@ def ensure_bookkeeping(conn: psycopg.Connection[Any]) -> None:
         there = conn.execute(
             "SELECT to_regclass('orchestrator.migration') IS NOT NULL"
             " AND to_regclass('orchestrator.kept_setting') IS NOT NULL"
+            " AND to_regclass('orchestrator.operation') IS NOT NULL"
         ).fetchone()
         if there and there[0]:
             return

@@ -51,11 +51,15 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Asks the driver to come back after `seconds`; the driver answers with the time in seconds since the start."""
+    """Asks the driver to come back after `seconds`; the driver answers with the time in seconds since the start.
+
+    `timeout` counts from `since`, in seconds since the start; without one from the beginning of the step.
+    """
 
     seconds: float
     reason: str
     timeout: float
+    since: float | None = None
 
 
 Event: TypeAlias = StepStarted | StepProgress | StepSucceeded | StepFailed | Notice

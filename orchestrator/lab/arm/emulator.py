@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from orchestrator.lab.arm.api import answer
 from orchestrator.lab.arm.backend import ClusterBackend
@@ -137,17 +138,33 @@ class _Handler(BaseHTTPRequestHandler):
         if target.path == "/health":
             self._send(_health(self.server.state))
             return
-        try:
-            reply = self._answer(target.path, dict(parse_qsl(target.query, keep_blank_values=True)), body)
-        except Exception:  # a bug in here must look like a failing Azure, not like a broken network
-            log.exception("%s %s failed in the lab's ARM endpoint", self.command, target.path)
-            reply = ArmFault(500, "InternalServerError", "The lab's ARM endpoint failed; its log says why.").reply()
+        fault = self.server.state.faults.take_break()
+        if fault == "reset-before":
+            self._reset()
+            return
+        reply = fault.reply() if isinstance(fault, ArmFault) else self._reply(target, body)
         taken = reply.status < 300 and self.command in _WRITES
         if taken and self.server.state.faults.take_lost_reply():
             self.close_connection = True
             return
+        if fault == "reset-after":
+            self._reset()
+            return
         log.info("%s %s -> %d", self.command, target.path, reply.status)
-        self._send(reply)
+        self._send(reply, garbled=fault == "garble")
+
+    def _reply(self, target: SplitResult, body: bytes) -> Reply:
+        try:
+            return self._answer(target.path, dict(parse_qsl(target.query, keep_blank_values=True)), body)
+        except Exception:  # a bug in here must look like a failing Azure, not like a broken network
+            log.exception("%s %s failed in the lab's ARM endpoint", self.command, target.path)
+            return ArmFault(500, "InternalServerError", "The lab's ARM endpoint failed; its log says why.").reply()
+
+    def _reset(self) -> None:
+        """Close the connection so that the client is told of a reset, not of an orderly end."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        socket.close(self.connection.detach())
 
     do_GET = do_HEAD = do_PUT = do_PATCH = do_POST = do_DELETE = _serve  # noqa: N815
 
@@ -165,8 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
         base_url = f"http://{self.headers.get('Host', '')}"
         return answer(self.server.state, Request(self.command, path, query, parsed, base_url))
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: Reply, *, garbled: bool = False) -> None:
         content = b"" if reply.body is None else json.dumps(reply.body).encode()
+        if garbled:
+            content = content[: len(content) // 2]
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

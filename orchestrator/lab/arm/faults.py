@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orchestrator.lab.arm.protocol import ArmFault
+
+# The connection is reset before the request has any effect, or after it had; the answer is cut off in its middle.
+Break = Literal["reset-before", "reset-after", "garble"]
 
 
 @dataclass(slots=True)
@@ -25,6 +29,9 @@ class Faults:
     _failures: list[tuple[str, str]] = field(default_factory=list)
     _busy: list[str] = field(default_factory=list)
     _requests: list[ArmFault] = field(default_factory=list)
+    _requests_seen: int = 0
+    _broken: dict[int, Break | ArmFault] = field(default_factory=dict)
+    _ignored: int = 0
     _lost: int = 0
     _hangs: int = 0
     _hung: threading.Event = field(default_factory=threading.Event)
@@ -80,7 +87,31 @@ class Faults:
         with self._lock:
             self._lost += 1
 
+    def break_request(self, number: int, how: Break | ArmFault) -> None:
+        """The request of that number, reads included and counted from 0 from the start, fails in this way."""
+        with self._lock:
+            self._broken[number] = how
+
+    @property
+    def requests_seen(self) -> int:
+        return self._requests_seen
+
+    def ignore_next_resize(self) -> None:
+        """The next change of the server succeeds without a change of its nodes, as Azure does with a scale-in."""
+        with self._lock:
+            self._ignored += 1
+
     # What the emulator asks.
+
+    def take_break(self) -> Break | ArmFault | None:
+        with self._lock:
+            number, self._requests_seen = self._requests_seen, self._requests_seen + 1
+            return self._broken.pop(number, None)
+
+    def take_ignored(self) -> bool:
+        with self._lock:
+            ignored, self._ignored = self._ignored > 0, max(0, self._ignored - 1)
+        return ignored
 
     def check_request(self) -> None:
         with self._lock:

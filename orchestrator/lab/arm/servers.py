@@ -128,6 +128,8 @@ def write_server(state: LabState, request: Request) -> Reply:
             _only_known(state, request)
         record = find_record(state, request)
         change = resources.accept(record, request.body, full=full)
+        if state.faults.take_ignored():
+            change["properties"].pop("cluster", None)
         return accepted(state, request, begin(state, "UpdateServer", record, record.resource_id, change))
 
 
