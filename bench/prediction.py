@@ -124,7 +124,7 @@ def _fill(admin: psycopg.Connection[Any], table: str, rows: int) -> None:
 
 
 def _step(engine: NativeEngine, admin: psycopg.Connection[Any], nodes: int) -> Iterator[dict[str, Any]]:
-    state = CitusClient(admin, "bench").observe()
+    state = CitusClient(lambda: admin, "bench").observe()
     future = with_future_nodes(state.nodes, nodes)
     wanted = [
         (strategy, replace(strategy, base_cost=base) if strategy.by_size else strategy)

@@ -14,6 +14,7 @@ from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
 from orchestrator.clients.migrations import read_all_migrations
+from orchestrator.clients.operations import OperationJournal
 from orchestrator.clients.passwords import Passwords, password_problems
 from orchestrator.clients.services import ServicesClient
 from orchestrator.core.checks_services import check_services, service_notices
@@ -78,16 +79,23 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
     login = administrator(spec, root)
     with ExitStack() as stack:
         arm = stack.enter_context(open_control(spec)) if control else None
-        connection = stack.enter_context(connect(login))
-        citus = CitusClient(connection, login.endpoint)
-        citus.check_coordinator()
+        citus = stack.enter_context(CitusClient(partial(connect, login), login.endpoint))
+        citus.open()
         if lock:
             citus.lock()
         client = None
         if services:
             passwords = Passwords(root, file.stack)
             client = stack.enter_context(ServicesClient(partial(connect, login), login.user, passwords, migrations))
-        yield Session(file, root, login, citus, World(citus, arm, client), client, migrations)
+        yield Session(
+            file,
+            root,
+            login,
+            citus,
+            World(citus, arm, client, OperationJournal(lambda: citus.connection)),
+            client,
+            migrations,
+        )
 
 
 def open_control(spec: ClusterSpec) -> ArmClient:

@@ -7,7 +7,7 @@ node on every read. One connection, kept for the run; it also holds the advisory
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from orchestrator.clients import citus_sql
 from orchestrator.clients.bookkeeping import ensure_bookkeeping
 from orchestrator.clients.citus_errors import translated
-from orchestrator.core.errors import AlreadyRunning, DatabaseError, NotCoordinator
+from orchestrator.core.errors import AlreadyRunning, ConnectionLost, DatabaseError, NotCoordinator
 from orchestrator.core.state import (
     ClusterState,
     Node,
@@ -48,34 +48,64 @@ class _Session:
 
 
 class CitusClient:
-    """A connection to the coordinator as the cluster's administrator. `endpoint` names it in errors."""
+    """A connection to the coordinator as the cluster's administrator, opened again when it was lost.
 
-    def __init__(self, connection: psycopg.Connection[Any], endpoint: str) -> None:
-        self._connection = connection
+    `endpoint` names the coordinator in errors. Use as a context manager, or close it.
+    """
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], endpoint: str) -> None:
+        self._connect = connect
         self._endpoint = endpoint
+        self._open: psycopg.Connection[Any] | None = None
+        self._locked = False
         self._notices: list[str] = []
-        connection.add_notice_handler(lambda diagnostic: self._notices.append(diagnostic.message_primary or ""))
 
-    def check_coordinator(self) -> None:
-        """Raises NotCoordinator on a worker, where rebalancing would not refuse but make a broken job."""
+    def __enter__(self) -> CitusClient:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._open is not None:
+            self._open.close()
+
+    def open(self) -> None:
+        """Connect now: a cluster out of reach at the start is a mistake to tell, later it is a fault to wait out."""
+        self.connection  # noqa: B018
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """Raises ClusterUnreachable, NotCoordinator, and ConnectionLost while the run's lock cannot be had again."""
+        if self._open is None or self._open.closed:
+            self._open = self._connect()
+            self._open.add_notice_handler(lambda note: self._notices.append(note.message_primary or ""))
+            self._check_coordinator(self._open)
+            if self._locked and not self._try_lock(self._open):
+                self._open.close()
+                raise ConnectionLost("take the run's lock again", "the lost session still holds it")
+        return self._open
+
+    def _check_coordinator(self, connection: psycopg.Connection[Any]) -> None:
+        """On a worker, rebalancing would not refuse but make a broken job."""
         with translated("ask which node answered"):
-            coordinator = self._connection.execute("SELECT citus_is_coordinator()").fetchone()
+            coordinator = connection.execute("SELECT citus_is_coordinator()").fetchone()
         if not coordinator or not coordinator[0]:
             raise NotCoordinator(self._endpoint)
 
-    def lock(self) -> None:
-        """Take the run's advisory lock, held until the connection closes. Raises AlreadyRunning."""
+    def _try_lock(self, connection: psycopg.Connection[Any]) -> bool:
         with translated("take the run's lock"):
-            row = self._connection.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK).fetchone()
-            if row and row[0]:
-                return
-            with self._connection.cursor(row_factory=scalar_row) as cursor:
+            row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK).fetchone()
+        return bool(row and row[0])
+
+    def lock(self) -> None:
+        """Take the run's advisory lock, held until the client closes. Raises AlreadyRunning."""
+        self._locked = self._try_lock(self.connection)
+        if not self._locked:
+            with translated("ask who holds the lock"), self.connection.cursor(row_factory=scalar_row) as cursor:
                 holder = cursor.execute(citus_sql.LOCK_HOLDER, LOCK).fetchone()
-        raise AlreadyRunning(holder or "its session has just ended; try again")
+            raise AlreadyRunning(holder or "its session has just ended; try again")
 
     def observe(self) -> ClusterState:
         """Everything but the control plane's view and the services."""
-        with translated("read the cluster"), self._connection.transaction():
+        with translated("read the cluster"), self.connection.transaction():
             session = self._rows(_Session, citus_sql.SESSION)[0]
             nodes = self._rows(Node, citus_sql.NODES)
             strategies = self._rows(Strategy, citus_sql.STRATEGIES)
@@ -112,21 +142,21 @@ class CitusClient:
         """
         self._notices.clear()
         with translated("start the rebalance"):
-            able = self._connection.execute(citus_sql.CAN_MOVE_COLOCATED_SHARDS_IN_PARALLEL).fetchone()
+            able = self.connection.execute(citus_sql.CAN_MOVE_COLOCATED_SHARDS_IN_PARALLEL).fetchone()
             start = citus_sql.START_PARALLEL if parallel and able and able[0] else citus_sql.START
-            row = self._connection.execute(start, (strategy, transfer_mode)).fetchone()
+            row = self.connection.execute(start, (strategy, transfer_mode)).fetchone()
         return StartedRebalance(row[0] if row else None, tuple(self._notices))
 
     def stop_rebalance(self) -> None:
         with translated("stop the rebalance"):
-            self._connection.execute("SELECT citus_rebalance_stop()")
+            self.connection.execute("SELECT citus_rebalance_stop()")
 
     def read_job(self, job_id: int) -> RebalanceJob:
         """State and tasks from the coordinator's own tables; bytes and phase where the nodes answer.
 
         `citus_rebalance_status()` fails while a node is down in the middle of a move, the tables never do.
         """
-        with translated(f"read rebalance job {job_id}"), self._connection.cursor(row_factory=dict_row) as cursor:
+        with translated(f"read rebalance job {job_id}"), self.connection.cursor(row_factory=dict_row) as cursor:
             job = cursor.execute(citus_sql.JOB, (job_id,)).fetchone()
             tasks = cursor.execute(citus_sql.TASKS, (job_id,)).fetchall()
         if job is None:
@@ -136,37 +166,37 @@ class CitusClient:
 
     def keep_settings(self, values: Mapping[str, str]) -> None:
         """Note down settings before they are raised; values noted by an earlier, interrupted run win."""
-        with translated("note down the settings to put back"), self._connection.transaction():
-            ensure_bookkeeping(self._connection)
-            self._connection.cursor().executemany(
+        with translated("note down the settings to put back"), self.connection.transaction():
+            ensure_bookkeeping(self.connection)
+            self.connection.cursor().executemany(
                 "INSERT INTO orchestrator.kept_setting (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 list(values.items()),
             )
 
     def forget_settings(self) -> None:
         with translated("forget the settings that were put back"):
-            self._connection.execute("DELETE FROM orchestrator.kept_setting")
+            self.connection.execute("DELETE FROM orchestrator.kept_setting")
 
     def _rows(self, kind: type[Any], query: Any, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        with self._connection.cursor(row_factory=class_row(kind)) as cursor:
+        with self.connection.cursor(row_factory=class_row(kind)) as cursor:
             return cursor.execute(query, parameters or None).fetchall()
 
     def _kept_settings(self) -> dict[str, str]:
-        rows = self._connection.execute("SELECT name, value FROM orchestrator.kept_setting").fetchall()
+        rows = self.connection.execute("SELECT name, value FROM orchestrator.kept_setting").fetchall()
         return {name: value for name, value in rows if name in {AT_ONCE, PER_NODE}}
 
     def _shard_groups(self) -> tuple[ShardGroup, ...]:
-        rows = self._connection.cursor(row_factory=dict_row).execute(citus_sql.SHARD_GROUPS).fetchall()
+        rows = self.connection.cursor(row_factory=dict_row).execute(citus_sql.SHARD_GROUPS).fetchall()
         return tuple(ShardGroup(**(row | {"tables": tuple(row["tables"])})) for row in rows)
 
     def _last_job(self) -> RebalanceJob | None:
         with translated("look for a rebalance"):
-            row = self._connection.execute(citus_sql.LAST_JOB).fetchone()
+            row = self.connection.execute(citus_sql.LAST_JOB).fetchone()
         return self.read_job(row[0]) if row else None
 
     def _progress(self) -> dict[int, dict[str, Any]]:
         with suppress(psycopg.errors.ConnectionException, psycopg.errors.InternalError_):
-            rows = self._connection.cursor(row_factory=dict_row).execute(citus_sql.PROGRESS).fetchall()
+            rows = self.connection.cursor(row_factory=dict_row).execute(citus_sql.PROGRESS).fetchall()
             return {row["shard_id"]: row for row in rows}
         return {}
 

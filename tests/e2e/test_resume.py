@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from orchestrator.cli import stackfile
 from orchestrator.cli.session import open_session
-from orchestrator.core.events import Event
+from orchestrator.core.events import Event, StepProgress
 from orchestrator.core.plan import Plan, Wanted
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import converge
@@ -22,7 +23,9 @@ class Killed(Exception):
     """The process died here."""
 
 
-def scale_out(project: Project, nodes: int, stop_after: int | None = None) -> int:
+def scale_out(
+    project: Project, nodes: int, stop_after: int | None = None, also: Callable[[Event], None] = lambda _: None
+) -> int:
     """What the verb does, stopped after a number of events; gives the number of events that there were."""
     file = stackfile.load(project.folder, "local")
     file = replace(file, spec=file.spec.model_copy(update={"nodes": nodes}))
@@ -30,6 +33,7 @@ def scale_out(project: Project, nodes: int, stop_after: int | None = None) -> in
 
     def show(event: Event) -> None:
         seen.append(event)
+        also(event)
         if stop_after is not None and len(seen) > stop_after:
             raise Killed
 
@@ -70,3 +74,24 @@ def test_killed_after_every_event_the_same_command_converges(project: Project) -
             assert admin.execute("SELECT count(*) FROM orchestrator.kept_setting").fetchone() == (0,)
         stop_after += 1
     assert stop_after > 8
+
+
+def test_a_lost_session_is_replaced_and_the_run_goes_on(lab_project: tuple[Project, str]) -> None:
+    """The orchestrator's own session is ended by the server in the middle of the rebalance."""
+    project, _ = lab_project
+    make_tenants(project)
+    ended: list[int] = []
+
+    def end_session(event: Event) -> None:
+        if isinstance(event, StepProgress) and event.bytes_total is not None and not ended:
+            with connect(project) as admin:
+                rows = admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'orchestrator' AND usename = current_user"
+                ).fetchall()
+            ended.append(len(rows))
+
+    scale_out(project, 8, also=end_session)
+    assert ended == [1]
+    assert len(status(project)["nodes"]) == 8
+    assert left_to_do(project, 8).steps == ()

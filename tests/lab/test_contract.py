@@ -273,7 +273,7 @@ def crowded(sandbox: Sandbox, count: int = 6) -> list[str]:
 def test_the_plan_of_the_rebalancer_is_what_the_predictor_says(sandbox: Sandbox) -> None:
     crowded(sandbox)
     with sandbox.cluster.connect() as connection:
-        state = CitusClient(connection, "test").observe()
+        state = CitusClient(lambda: connection, "test").observe()
     predicted = predict(state.shard_groups, state.nodes, state.strategy(None)).moves
     rows = sandbox.run(
         "SELECT shardid, source.nodeid, target.nodeid FROM get_rebalance_table_shards_plan() plan"
@@ -294,7 +294,7 @@ def test_a_rebalance_is_a_job_that_moves_what_it_planned(sandbox: Sandbox) -> No
     assert state[0] in {"scheduled", "running", "finished"}
     assert sum(state[1].values()) == 3
     with sandbox.cluster.connect() as connection:
-        client = CitusClient(connection, "test")
+        client = CitusClient(lambda: connection, "test")
         until(lambda: not client.read_job(job).in_flight)
         ended = client.read_job(job)
     assert (ended.state, ended.done, len(ended.tasks)) == ("finished", 3, 3)
@@ -311,7 +311,7 @@ def test_a_stopped_rebalance_is_cancelled_and_the_rest_can_be_planned_again(sand
     job = sandbox.run("SELECT citus_rebalance_start()")[0][0]
     sandbox.run("SELECT citus_rebalance_stop()")
     with sandbox.cluster.connect() as connection:
-        client = CitusClient(connection, "test")
+        client = CitusClient(lambda: connection, "test")
         until(lambda: not client.read_job(job).in_flight)
         assert client.read_job(job).state == "cancelled"
 
