@@ -181,6 +181,9 @@ class ClusterSpec(Model):
     )
     tags: dict[str, str] = Field(default_factory=dict)
     endpoint: Endpoint | None = None
+    prices: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Price file for previews, relative to the stack file; see `orchestrator prices`."
+    )
     services: tuple[ServiceSpec, ...] = ()
 
     @field_validator("nodes")

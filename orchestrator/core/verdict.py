@@ -45,7 +45,10 @@ class Verdict:
     alternative: Alternative | None = None
 
 
-def judge(plan: Plan, groups: Sequence[ShardGroup], strategy: Strategy, strategies: Sequence[Strategy]) -> Verdict:
+def judge(
+    plan: Plan, groups: Sequence[ShardGroup], strategy: Strategy, strategies: Sequence[Strategy], admin: str
+) -> Verdict:
+    """`admin` is the role that the settings of an alternative are for."""
     before, now = _fullest(plan.before), _fullest(plan.after)
     if before is None or now is None:
         unknown = sum(group.bytes is None for group in groups)
@@ -54,7 +57,7 @@ def judge(plan: Plan, groups: Sequence[ShardGroup], strategy: Strategy, strategi
     kind, reason = _kind(plan, groups, strategy, nodes, before, now)
     better = None
     if groups and (kind != "improves" or len(groups) <= MANY):
-        better = _best(groups, nodes, strategy, strategies, min(before, now))
+        better = _best(groups, nodes, list(_candidates(strategy, strategies, admin)), min(before, now))
     return Verdict(kind, reason, before, now, better)
 
 
@@ -102,13 +105,12 @@ def group_name(group: ShardGroup) -> str:
 def _best(
     groups: Sequence[ShardGroup],
     nodes: Sequence[Node],
-    strategy: Strategy,
-    strategies: Sequence[Strategy],
+    candidates: Sequence[tuple[str, Strategy]],
     to_beat: int,
 ) -> Alternative | None:
     """The candidate that leaves the least on the fullest node, where that is clearly less than what is to beat."""
     found: list[Alternative] = []
-    for how, candidate in _candidates(strategy, strategies):
+    for how, candidate in candidates:
         moves = predict(groups, nodes, candidate).moves
         loads = node_loads(tuple(nodes), after(groups, moves))
         moved = sum(move.bytes or 0 for move in moves)
@@ -117,7 +119,7 @@ def _best(
     return best if best is not None and best.fullest_bytes < to_beat * (1 - WORTH_ADVICE) else None
 
 
-def _candidates(strategy: Strategy, strategies: Sequence[Strategy]) -> Iterator[tuple[str, Strategy]]:
+def _candidates(strategy: Strategy, strategies: Sequence[Strategy], admin: str) -> Iterator[tuple[str, Strategy]]:
     """First what needs an option only, then a setting, then a strategy of one's own: of equal ones the first wins."""
     for other in strategies:
         if other.name != strategy.name:
@@ -126,7 +128,7 @@ def _candidates(strategy: Strategy, strategies: Sequence[Strategy]) -> Iterator[
     if by_size is None:
         return
     option = "" if by_size.name == strategy.name else f"--strategy {by_size.name} and "
-    setting = "ALTER ROLE <administrator> SET citus.rebalancer_by_disk_size_base_cost = '1MB'"
+    setting = f"ALTER ROLE {admin} SET citus.rebalancer_by_disk_size_base_cost = '1MB'"
     if by_size.base_cost > MB:
         yield f"{option}{setting}", replace(by_size, base_cost=MB)
     tight = replace(by_size, threshold=0.02, improvement_threshold=0.1)
