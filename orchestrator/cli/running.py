@@ -27,6 +27,10 @@ class NeedsYes(Refused):
         super().__init__("Nobody can be asked here, so nothing was changed. Add --yes to go ahead without a question.")
 
 
+class CutShort(OrchestratorError):
+    """A refusal after the first step began: something may have changed, so it is a failure."""
+
+
 @dataclass
 class Output:
     """Where results go. People read stdout; with --json it holds one document, and progress goes to stderr."""
@@ -105,6 +109,8 @@ def execute(
         after = drive(converge(session.world, plan, state, lambda: session.replan(wanted)), output.show)
     except OrchestratorError as error:
         output.report(_report(session, command, "failed", output, plan, state, None, str(error)))
+        if isinstance(error, Refused):
+            raise CutShort(str(error)) from error
         raise
     except KeyboardInterrupt:
         output.report(_report(session, command, "interrupted", output, plan, state, None, "interrupted"))

@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         if target.path == "/health":
             self._send(_health(self.server.state))
             return
-        fault = self.server.state.faults.take_break()
+        fault = self.server.state.faults.take_break(f"{self.command} {target.path}")
         if fault == "reset-before":
             self._reset()
             return

@@ -6,6 +6,7 @@ Every knob is one method or one field, may be used while the emulator runs, and 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +31,7 @@ class Faults:
     _busy: list[str] = field(default_factory=list)
     _requests: list[ArmFault] = field(default_factory=list)
     _requests_seen: int = 0
+    _last_requests: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     _broken: dict[int, Break | ArmFault] = field(default_factory=dict)
     _ignored: int = 0
     _lost: int = 0
@@ -96,6 +98,11 @@ class Faults:
     def requests_seen(self) -> int:
         return self._requests_seen
 
+    @property
+    def last_requests(self) -> tuple[str, ...]:
+        """Method and path of up to a thousand requests, the latest at the end."""
+        return tuple(self._last_requests)
+
     def ignore_next_resize(self) -> None:
         """The next change of the server succeeds without a change of its nodes, as Azure does with a scale-in."""
         with self._lock:
@@ -103,8 +110,9 @@ class Faults:
 
     # What the emulator asks.
 
-    def take_break(self) -> Break | ArmFault | None:
+    def take_break(self, request: str) -> Break | ArmFault | None:
         with self._lock:
+            self._last_requests.append(request)
             number, self._requests_seen = self._requests_seen, self._requests_seen + 1
             return self._broken.pop(number, None)
 
