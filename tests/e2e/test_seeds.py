@@ -147,15 +147,15 @@ def the_rest_of_the_tutorial(admin: psycopg.Connection[Any], cluster: Cluster) -
 def test_how_to_scale_out(admin: psycopg.Connection[Any]) -> None:
     """The how-to's SQL, after data made it worthwhile. What it leaves out: raising only this setting has no effect."""
     create_roles(admin)
-    nodes = admin.execute("SELECT nodeport FROM pg_dist_node ORDER BY nodeid").fetchall()
+    host, port = admin.execute("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 0").fetchone() or ("", 0)
     for service in SERVICES:
         admin.execute(f"CREATE SCHEMA AUTHORIZATION {service}")
         admin.execute(f"SELECT citus_schema_distribute('{service}')")
         admin.execute(f"CREATE TABLE {service}.t (id bigint PRIMARY KEY)")
         admin.execute(f"ALTER TABLE {service}.t OWNER TO {service}")
-        place = f"SELECT nodeport FROM citus_shards WHERE table_name = '{service}.t'::regclass"
-        if admin.execute(place).fetchone() != nodes[0]:
-            admin.execute(f"SELECT citus_schema_move('{service}', 'localhost', {nodes[0][0]}, 'block_writes')")
+        place = f"SELECT nodename, nodeport FROM citus_shards WHERE table_name = '{service}.t'::regclass"
+        if admin.execute(place).fetchone() != (host, port):
+            admin.execute(f"SELECT citus_schema_move('{service}', '{host}', {port}, 'block_writes')")
     try:
         admin.execute("ALTER SYSTEM SET citus.max_background_task_executors_per_node = 2;")
         admin.execute("SELECT pg_reload_conf();")

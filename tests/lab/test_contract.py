@@ -76,9 +76,10 @@ class Sandbox:
             pytest.skip("engine docker: nodes are reached through published ports, not through those in pg_dist_node")
         return port
 
-    def place(self, schema: str) -> int:
-        query = "SELECT nodeport FROM citus_shards WHERE table_name = %s::regclass"
-        return int(self.admin.execute(query, (f"{schema}.t",)).fetchone()[0])
+    def place(self, schema: str) -> tuple[str, int]:
+        query = "SELECT nodename, nodeport FROM citus_shards WHERE table_name = %s::regclass"
+        host, port = self.admin.execute(query, (f"{schema}.t",)).fetchone()
+        return host, port
 
 
 @pytest.fixture
@@ -178,7 +179,8 @@ def test_an_empty_distributed_schema_has_no_placement_and_a_table_gives_it_one(s
     sandbox.run(f"CREATE TABLE {schema}.u (id bigint PRIMARY KEY)")
     assert sandbox.run(shards) == [(2,)]
     rows = sandbox.run(
-        f"SELECT count(DISTINCT nodeport), count(DISTINCT colocation_id), min(citus_table_type) FROM citus_shards"
+        "SELECT count(DISTINCT (nodename, nodeport)), count(DISTINCT colocation_id), min(citus_table_type)"
+        " FROM citus_shards"
         f" WHERE table_name::text LIKE '{schema}.%'"
     )
     assert rows == [(1, 1, "schema")]
@@ -214,7 +216,8 @@ def test_row_sharding_wants_the_distribution_column_in_every_key(sandbox: Sandbo
         "XX000 distributed schema cannot have distributed tables"
     )
     rows = sandbox.run(
-        f"SELECT count(*), count(DISTINCT nodeport) FROM citus_shards WHERE table_name = '{schema}.t'::regclass"
+        "SELECT count(*), count(DISTINCT (nodename, nodeport)) FROM citus_shards"
+        f" WHERE table_name = '{schema}.t'::regclass"
     )
     assert rows == [(32, 2)]
 
@@ -222,7 +225,9 @@ def test_row_sharding_wants_the_distribution_column_in_every_key(sandbox: Sandbo
 def test_a_reference_table_is_on_every_node(sandbox: Sandbox) -> None:
     schema = sandbox.schema("ref", distribute=False)
     sandbox.run(f"SELECT create_reference_table('{schema}.t')")
-    rows = sandbox.run(f"SELECT count(DISTINCT nodeport) FROM citus_shards WHERE table_name = '{schema}.t'::regclass")
+    rows = sandbox.run(
+        f"SELECT count(DISTINCT (nodename, nodeport)) FROM citus_shards WHERE table_name = '{schema}.t'::regclass"
+    )
     assert rows == [(2,)]
 
 
@@ -265,7 +270,7 @@ def crowded(sandbox: Sandbox, count: int = 6) -> list[str]:
     schemas = [sandbox.schema(f"m{number}") for number in range(count)]
     first = sandbox.run("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 0")[0]
     for schema in schemas:
-        if sandbox.place(schema) != first[1]:
+        if sandbox.place(schema) != first:
             sandbox.run(f"SELECT citus_schema_move('{schema}', '{first[0]}', {first[1]}, 'block_writes')")
     return schemas
 
