@@ -16,7 +16,7 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.gates import first_failure, parse_gates
 from orchestrator.cli.running import print_json
 from orchestrator.core.errors import Refused, TooManyNodes
-from orchestrator.core.estimate import AZURE, LAB, Defaults
+from orchestrator.core.estimate import defaults_for
 from orchestrator.core.limits import limit
 from orchestrator.core.plan import Wanted
 from orchestrator.core.preview import azure_name, make_preview, spec_of
@@ -68,11 +68,6 @@ def show_preview(
         return 0
     click.echo(f"--fail-on {failed[1]}.", err=True)
     return failed[0]
-
-
-def defaults_for(spec: ClusterSpec) -> Defaults:
-    """A lab's servers start in seconds, Azure's in minutes."""
-    return LAB if spec.endpoint is not None and spec.endpoint.engine is not None else AZURE
 
 
 def _counts(nodes: int | None, what_if: str | None) -> tuple[int, ...]:

@@ -6,17 +6,29 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
 
+from orchestrator.cli.preview_views import time_text
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines
+from orchestrator.core.calibration import run_timing
 from orchestrator.core.errors import OrchestratorError, Refused
+from orchestrator.core.estimate import Estimate, defaults_for, estimate
 from orchestrator.core.events import Event
 from orchestrator.core.plan import Plan, Wanted
-from orchestrator.core.report import Outcome, Report, final_loads, fold_steps, notices, plan_json, report_json
+from orchestrator.core.report import (
+    EstimateReport,
+    Outcome,
+    Report,
+    final_loads,
+    fold_steps,
+    notices,
+    plan_json,
+    report_json,
+)
 from orchestrator.core.state import ClusterState
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import converge
@@ -53,11 +65,13 @@ class Output:
         elif not self.quiet:
             self.human.show(event)
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: Plan, expected: Estimate) -> None:
         if self.as_events:
-            self.lines.write({"type": "plan"} | plan_json(plan))
+            self.lines.write({"type": "plan"} | plan_json(plan) | {"estimated_seconds": round(expected.seconds, 1)})
         elif not self.quiet:
             self.human.lines(plan_lines(plan))
+            if expected.parts:
+                self.human.lines([f"Time: {time_text(expected)}"])
 
     def report(self, report: Report) -> None:
         document = report_json(report)
@@ -96,7 +110,8 @@ def execute(
     Returns the exit code; errors of the run are reported here and give 1.
     """
     plan, state = drive(session.replan(wanted), output.show)
-    output.plan(plan)
+    expected = estimate(plan, state, defaults_for(session.file.spec))
+    output.plan(plan, expected)
     if not plan.steps:
         if commit is not None:
             commit()
@@ -105,6 +120,7 @@ def execute(
     confirm(yes, "Go ahead?")
     if commit is not None:
         commit()
+    begun = time.monotonic() - output.start
     try:
         after = drive(converge(session.world, plan, state, lambda: session.replan(wanted)), output.show)
     except OrchestratorError as error:
@@ -115,8 +131,32 @@ def execute(
     except KeyboardInterrupt:
         output.report(_report(session, command, "interrupted", output, plan, state, None, "interrupted"))
         raise
-    output.report(_report(session, command, "done", output, plan, state, after))
+    report = _report(session, command, "done", output, plan, state, after)
+    output.report(_beside_estimate(session, report, plan, state, expected, output, begun))
     return 0
+
+
+def _beside_estimate(
+    session: Session,
+    report: Report,
+    plan: Plan,
+    before: ClusterState,
+    expected: Estimate,
+    output: Output,
+    begun: float,
+) -> Report:
+    """The report with estimate and reality side by side; what was learnt is kept for the next estimate."""
+    took = report.seconds - begun
+    timing = run_timing(plan, before, report.steps, output.seen, expected, took)
+    if timing is None:
+        return report
+    beside = EstimateReport(expected.seconds, expected.low, expected.high, took, expected.runs)
+    try:
+        session.citus.record_timing(timing)
+    except OrchestratorError as error:
+        lost = f"What this run took could not be recorded for later estimates: {error}"
+        return replace(report, estimate=beside, notices=(*report.notices, lost))
+    return replace(report, estimate=beside)
 
 
 def _report(

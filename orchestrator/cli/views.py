@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from orchestrator.core.events import Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded, to_json
 from orchestrator.core.plan import Plan
-from orchestrator.core.report import Report
+from orchestrator.core.report import EstimateReport, Report
 from orchestrator.core.size import duration, size
 from orchestrator.core.state import NodeLoad, skew
 
@@ -61,11 +61,19 @@ def report_lines(report: Report) -> list[str]:
     if report.outcome == "nothing to do":
         return []
     lines = [f"{report.command} {report.outcome} in {duration(report.seconds)}."]
+    if report.estimate is not None:
+        lines.append(estimate_line(report.estimate))
     if report.after is not None and report.after != report.before:
         if report.moves_planned or len(report.after) != len(report.before):
             lines += ["Placement before:", *placement_lines(report.before)]
         lines += ["Placement after" + (" (simulated):" if report.simulated else ":"), *placement_lines(report.after)]
     return lines
+
+
+def estimate_line(found: EstimateReport) -> str:
+    off = "" if found.error is None else f", {abs(found.error):.0%} {'more' if found.error > 0 else 'less'}"
+    band = f"{duration(found.low)} to {duration(found.high)}"
+    return f"Estimated {duration(found.seconds)} ({band}); it took {duration(found.took)}{off}."
 
 
 def job_line(job: dict[str, Any] | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psycopg
@@ -29,6 +29,7 @@ from orchestrator.core.state import (
     Strategy,
 )
 from orchestrator.core.steps import AT_ONCE, PER_NODE, TransferMode
+from orchestrator.core.timing import RunTiming
 
 # Two 32-bit keys of the run's advisory lock: "orch" in ASCII, and 1 for "one run per cluster".
 LOCK = (0x6F726368, 1)
@@ -45,6 +46,7 @@ class _Session:
     per_node: int
     leftovers: int
     bookkeeping: bool
+    timed: bool
 
 
 class CitusClient:
@@ -110,6 +112,7 @@ class CitusClient:
             nodes = self._rows(Node, citus_sql.NODES)
             strategies = self._rows(Strategy, citus_sql.STRATEGIES)
             kept = self._kept_settings() if session.bookkeeping else {}
+            timings = self._rows(RunTiming, citus_sql.TIMINGS) if session.timed else []
         with translated("read the placement of shards"):
             groups = self._shard_groups()
         return ClusterState(
@@ -123,6 +126,7 @@ class CitusClient:
             executors=(session.at_once, session.per_node),
             kept_settings=kept,
             leftovers=session.leftovers,
+            timings=tuple(timings),
         )
 
     def read_nodes(self) -> tuple[Node, ...]:
@@ -176,6 +180,11 @@ class CitusClient:
     def forget_settings(self) -> None:
         with translated("forget the settings that were put back"):
             self.connection.execute("DELETE FROM orchestrator.kept_setting")
+
+    def record_timing(self, timing: RunTiming) -> None:
+        with translated("record what the run took"), self.connection.transaction():
+            ensure_bookkeeping(self.connection)
+            self.connection.execute(citus_sql.RECORD_TIMING, asdict(timing))
 
     def _rows(self, kind: type[Any], query: Any, parameters: tuple[Any, ...] = ()) -> list[Any]:
         with self.connection.cursor(row_factory=class_row(kind)) as cursor:

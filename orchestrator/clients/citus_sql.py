@@ -13,7 +13,27 @@ SESSION: LiteralString = """
            coalesce(current_setting('citus.max_background_task_executors', true), '1')::int AS at_once,
            coalesce(current_setting('citus.max_background_task_executors_per_node', true), '1')::int AS per_node,
            (SELECT count(*)::int FROM pg_catalog.pg_dist_cleanup) AS leftovers,
-           to_regclass('orchestrator.kept_setting') IS NOT NULL AS bookkeeping
+           to_regclass('orchestrator.kept_setting') IS NOT NULL AS bookkeeping,
+           to_regclass('orchestrator.run_timing') IS NOT NULL AS timed
+"""
+
+# The latest last; only the latest count in an estimate.
+TIMINGS: LiteralString = """
+    SELECT transfer_mode, nodes_before, nodes_after, shard_groups, moves, moved_bytes, at_once, per_node,
+           resize_seconds, join_seconds, settings_seconds, lead_seconds, moves_seconds, fixed_seconds,
+           seconds_per_byte, estimated_seconds, seconds
+    FROM (SELECT * FROM orchestrator.run_timing ORDER BY finished_at DESC LIMIT 20) latest ORDER BY finished_at
+"""
+
+RECORD_TIMING: LiteralString = """
+    INSERT INTO orchestrator.run_timing
+      (transfer_mode, nodes_before, nodes_after, shard_groups, moves, moved_bytes, at_once, per_node,
+       resize_seconds, join_seconds, settings_seconds, lead_seconds, moves_seconds, fixed_seconds,
+       seconds_per_byte, estimated_seconds, seconds)
+    VALUES
+      (%(transfer_mode)s, %(nodes_before)s, %(nodes_after)s, %(shard_groups)s, %(moves)s, %(moved_bytes)s,
+       %(at_once)s, %(per_node)s, %(resize_seconds)s, %(join_seconds)s, %(settings_seconds)s, %(lead_seconds)s,
+       %(moves_seconds)s, %(fixed_seconds)s, %(seconds_per_byte)s, %(estimated_seconds)s, %(seconds)s)
 """
 
 NODES: LiteralString = """

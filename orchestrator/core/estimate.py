@@ -14,6 +14,7 @@ from statistics import median
 
 from orchestrator.core.placement import Move
 from orchestrator.core.plan import Plan
+from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import AwaitNodes, RaiseExecutors, RebalanceShards, ResizeCluster, RestoreSettings
 from orchestrator.core.timing import RunTiming
@@ -58,6 +59,11 @@ _MOVES = {
 # Azure: one recorded scale-out from 2 to 4 nodes took 4 to 5 minutes, a change of a setting up to a minute.
 AZURE = Defaults(270.0, 0.0, 0.007, 60.0, 2.5, _MOVES, (0.5, 2.5))
 LAB = Defaults(1.0, 1.5, 0.007, 3.5, 2.5, _MOVES, (0.5, 2.0))
+
+
+def defaults_for(spec: ClusterSpec) -> Defaults:
+    """A lab's servers start in seconds, Azure's in minutes."""
+    return LAB if spec.endpoint is not None and spec.endpoint.engine is not None else AZURE
 
 
 @dataclass(frozen=True, slots=True)

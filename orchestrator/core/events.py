@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """Steps are numbered from 1 within a run."""
+    """Steps are numbered from 1 within a run. `kind` is the name of the step's type."""
 
     number: int
     of: int
     title: str
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,23 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class MovesTimed:
+    """A rebalance job has ended: seconds to its first move, seconds for all of them, and what one took.
+
+    `fixed_seconds` and `seconds_per_byte` are absent where these moves could not tell them apart.
+    """
+
+    number: int
+    job_id: int
+    moves: int
+    moved_bytes: int
+    lead_seconds: float
+    seconds: float
+    fixed_seconds: float | None = None
+    seconds_per_byte: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the user should know that is neither progress nor failure."""
 
@@ -62,13 +80,14 @@ class Waiting:
     since: float | None = None
 
 
-Event: TypeAlias = StepStarted | StepProgress | StepSucceeded | StepFailed | Notice
+Event: TypeAlias = StepStarted | StepProgress | StepSucceeded | StepFailed | MovesTimed | Notice
 
 EVENT_TYPES = {
     StepStarted: "step_started",
     StepProgress: "step_progress",
     StepSucceeded: "step_succeeded",
     StepFailed: "step_failed",
+    MovesTimed: "moves_timed",
     Notice: "notice",
 }
 

@@ -228,5 +228,6 @@ def spec_of(server: ServerReading) -> ClusterSpec:
         storage=Storage(size_gb=server.storage_gb),
         high_availability="Disabled" if server.ha_mode in {"Disabled", ""} else "ZoneRedundant",
         database=server.database,
+        administrator_login=server.admin_login,
         pgbouncer=PgBouncer(enabled=server.tier != "Burstable"),
     )

@@ -21,6 +21,23 @@ class StepReport:
     outcome: Literal["done", "failed", "unfinished"]
     seconds: float
     note: str = ""
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateReport:
+    """What the run was estimated to take and what it took, both from the first step to the end, in seconds."""
+
+    seconds: float
+    low: float
+    high: float
+    took: float
+    runs: int
+
+    @property
+    def error(self) -> float | None:
+        """How much longer it took, as a ratio of what it took; negative when it was quicker."""
+        return (self.took - self.seconds) / self.took if self.took else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,7 @@ class Report:
     after: tuple[NodeLoad, ...] | None
     simulated: bool
     error: str | None = None
+    estimate: EstimateReport | None = None
 
 
 def fold_steps(events: Sequence[tuple[float, Event]], end: float) -> tuple[StepReport, ...]:
@@ -50,10 +68,10 @@ def fold_steps(events: Sequence[tuple[float, Event]], end: float) -> tuple[StepR
         elif isinstance(event, StepSucceeded | StepFailed) and open_step is not None:
             ended: Literal["done", "failed"] = "done" if isinstance(event, StepSucceeded) else "failed"
             note = event.note if isinstance(event, StepSucceeded) else event.error
-            steps.append(StepReport(event.title, ended, at - open_step[0], note))
+            steps.append(StepReport(event.title, ended, at - open_step[0], note, open_step[1].kind))
             open_step = None
     if open_step is not None:
-        steps.append(StepReport(open_step[1].title, "unfinished", end - open_step[0]))
+        steps.append(StepReport(open_step[1].title, "unfinished", end - open_step[0], kind=open_step[1].kind))
     return tuple(steps)
 
 
@@ -128,7 +146,13 @@ def report_json(report: Report) -> dict[str, Any]:
         "after": None if after is None else loads_json(after),
         "skew_before": skew(report.before),
         "skew_after": None if after is None else skew(after),
+        "estimate": None if report.estimate is None else _estimate_json(report.estimate),
     }
+
+
+def _estimate_json(found: EstimateReport) -> dict[str, Any]:
+    numbers = {name: round(getattr(found, name), 1) for name in ("seconds", "low", "high", "took")}
+    return numbers | {"runs": found.runs, "error": None if found.error is None else round(found.error, 3)}
 
 
 def final_loads(state: ClusterState) -> tuple[NodeLoad, ...]:

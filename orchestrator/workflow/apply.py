@@ -77,7 +77,7 @@ def apply(plan: Plan, world: World, groups: tuple[ShardGroup, ...], offset: int 
     """Every step in order. Settings that were raised are put back also when a step after that fails."""
     of = offset + len(plan.steps)
     for number, step in enumerate(plan.steps, offset + 1):
-        yield StepStarted(number, of, step.title)
+        yield StepStarted(number, of, step.title, type(step).__name__)
         try:
             note = yield from _perform(number, step, world, groups)
         except OrchestratorError as error:
@@ -96,7 +96,7 @@ def _put_back(plan: Plan, failed: int, world: World, of: int) -> Run[None]:
     job = world.database.observe().job
     if job is not None and job.in_flight:
         return
-    yield StepStarted(of, of, later[0].title)
+    yield StepStarted(of, of, later[0].title, type(later[0]).__name__)
     note = yield from _perform(of, later[0], world, ())
     yield StepSucceeded(of, later[0].title, note)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.core.errors import RebalanceFailed, RebalanceRunning
+from orchestrator.core.estimate import AZURE
 from orchestrator.core.events import Notice, StepProgress, Waiting
 from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
-from orchestrator.core.steps import RebalanceShards
+from orchestrator.core.steps import RebalanceShards, TransferMode
 from orchestrator.workflow.protocols import Database
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
+from orchestrator.workflow.watch import MoveWatch
 
 # A move that failed this often, about a minute and a half after its first try, is not suffering from a passing fault.
 HOPELESS_RETRIES = 3
@@ -32,32 +34,44 @@ def rebalance(number: int, step: RebalanceShards, database: Database, groups: Se
         said = [text for text in started.notices if not text.startswith("No moves available")]
         yield Notice(" ".join(["Citus found no moves worth making, so nothing was rebalanced.", *said]))
         return "no moves available"
-    return (yield from follow(number, started.job_id, database, groups, ours=True))
+    return (yield from follow(number, started.job_id, database, groups, ours=True, mode=step.transfer_mode))
 
 
-def follow(number: int, job_id: int, database: Database, groups: Sequence[ShardGroup], *, ours: bool) -> Run[str]:
+def follow(
+    number: int,
+    job_id: int,
+    database: Database,
+    groups: Sequence[ShardGroup],
+    *,
+    ours: bool,
+    mode: TransferMode = "auto",
+) -> Run[str]:
     """Follow a job to its end. Raises RebalanceFailed when it failed, was cancelled, or cannot succeed any more."""
     names = {group.shard_id: group.schema or group.tables[0] for group in groups if group.schema or group.tables}
     sizes = {group.shard_id: group.bytes or 0 for group in groups}
     reported: dict[int, int] = {}
     pause = Pause(longest=2.0)
-    started = now = yield Waiting(0, "the rebalance starts", NO_TIMEOUT)
+    now = yield Waiting(0, "the rebalance starts", NO_TIMEOUT)
+    watch = MoveWatch(sizes, AZURE.moves[mode], now)
     while True:
         job = yield from when_connected(lambda: database.read_job(job_id), f"read job {job_id}")
+        watch.see(job, now)
         for task in job.tasks:
             if task.retries > reported.get(task.task_id, 0) and not task.ended:
                 reported[task.task_id] = task.retries
                 yield Notice(f"Move of {_name(task, names)} failed, Citus tries again: {_first_line(task)}")
         if not job.in_flight:
+            if ours and job.state == "finished":
+                yield watch.timed(number, job)
             return _outcome(job, names)
         if _hopeless(job):
             yield from _give_up(job, database, names, ours)
-        yield _progress(number, job, sizes, names, now - started)
+        yield _progress(number, job, sizes, names, watch.left(job))
         now = yield Waiting(pause.next(), f"job {job_id} is {job.state}", NO_TIMEOUT)
 
 
 def _progress(
-    number: int, job: RebalanceJob, sizes: Mapping[int, int], names: Mapping[int, str], elapsed: float
+    number: int, job: RebalanceJob, sizes: Mapping[int, int], names: Mapping[int, str], left: float | None
 ) -> StepProgress:
     done = [task for task in job.tasks if task.status == "done"]
     running = [task for task in job.tasks if task.status == "running"]
@@ -65,7 +79,6 @@ def _progress(
     done_bytes = sum(sizes.get(task.shard_id or 0, 0) for task in done) + sum(
         min(task.bytes_done or 0, sizes.get(task.shard_id or 0, 0)) for task in running
     )
-    left = elapsed / len(done) * (len(job.tasks) - len(done)) if done else None
     text = f"moving {_running_names(running, names)}" if running else f"job {job.job_id} is {job.state}"
     return StepProgress(number, text, len(done), len(job.tasks), done_bytes, total_bytes, left)
 

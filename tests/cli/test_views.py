@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.views import HumanView, JsonLines, placement_lines, plan_lines, report_lines
-from orchestrator.core.events import EVENT_TYPES, Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded
+from orchestrator.core.events import (
+    EVENT_TYPES,
+    Event,
+    MovesTimed,
+    Notice,
+    StepFailed,
+    StepProgress,
+    StepStarted,
+    StepSucceeded,
+)
 from orchestrator.core.placement import after
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.report import Report, fold_steps, job_json, notices, plan_json, report_json
@@ -52,6 +61,7 @@ EVENTS: tuple[tuple[float, Event], ...] = (
     (271.5, StepStarted(2, 3, "rebalance with by_disk_size: 3 moves")),
     (280.0, StepProgress(2, "moving tenant5 (Copying Data)", 1, 3, 240 * MB, 480 * MB, 17.0)),
     (281.0, Notice("Move of tenant4 failed, Citus tries again: could not fetch disk stats")),
+    (300.0, MovesTimed(2, 7, 3, 480 * MB, 2.5, 26.0, 4.0)),
     (300.0, StepSucceeded(2, "rebalance with by_disk_size: 3 moves", "job 7: 3 of 3 tasks done")),
     (300.0, StepStarted(3, 3, "verify nodes, placement and settings")),
     (300.2, StepFailed(3, "verify nodes, placement and settings", "3 of 4 nodes are active")),
