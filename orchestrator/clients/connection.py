@@ -1,9 +1,13 @@
-"""Where the cluster answers, and connections to it: as the administrator or as any role, through any of its ports."""
+"""Where the cluster answers, and connections to it: as the administrator or as any role, through any of its ports.
+
+The administrator logs in with a password or with an Entra token. A token lasts about an hour and is only needed to
+connect, so every connection asks for one that is still good.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import psycopg
 
 from orchestrator.clients.citus_errors import translated
+from orchestrator.clients.entra import LOOPBACK, EntraPassword
 from orchestrator.core.errors import Refused
 from orchestrator.core.limits import standard_ports
 from orchestrator.core.spec import ClusterSpec
@@ -23,16 +28,24 @@ class PasswordMissing(Refused):
     """The administrator's password is not where the stack file says that it is."""
 
 
+class UnencryptedToken(Refused):
+    def __init__(self, host: str, sslmode: str) -> None:
+        super().__init__(
+            f"elastic-cluster:endpoint.sslmode is {sslmode}: an Entra token must not travel to {host} unencrypted. "
+            "Nothing was sent. Set it to require or verify-full."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The coordinator's address and the administrator's login. The password never shows in a repr."""
+    """The coordinator's address and the administrator's login. `password` gives it anew for every connection."""
 
     host: str
     port: int
     database: str
     user: str
     sslmode: str
-    password: str = field(repr=False)
+    password: Callable[[], str] = field(repr=False)
 
     @property
     def endpoint(self) -> str:
@@ -40,15 +53,26 @@ class Login:
 
 
 def administrator(spec: ClusterSpec, root: Path, environment: Mapping[str, str] = os.environ) -> Login:
-    """Raises PasswordMissing."""
+    """Raises PasswordMissing, and UnencryptedToken where an Entra token would travel in the clear."""
     place = spec.endpoint
+    host, sslmode = (place.host, place.sslmode) if place else (f"{spec.name}.postgres.database.azure.com", "require")
+    if spec.database_login.method == "entra":
+        if sslmode in {"disable", "prefer"} and host not in LOOPBACK:
+            raise UnencryptedToken(host, sslmode)
+        password: Callable[[], str] = EntraPassword()
+    else:
+        known = _password(spec, root, environment)
+
+        def password() -> str:
+            return known
+
     return Login(
-        host=place.host if place else f"{spec.name}.postgres.database.azure.com",
+        host=host,
         port=place.ports.direct if place else standard_ports()["direct"],
         database=spec.database,
-        user=spec.administrator_login,
-        sslmode=place.sslmode if place else "require",
-        password=_password(spec, root, environment),
+        user=spec.database_login.role or spec.administrator_login,
+        sslmode=sslmode,
+        password=password,
     )
 
 
@@ -61,7 +85,7 @@ def connect(login: Login, *, user: str | None = None, password: str | None = Non
             port=login.port,
             dbname=login.database,
             user=role,
-            password=login.password if user is None else password,
+            password=login.password() if user is None else password,
             sslmode=login.sslmode,
             connect_timeout=CONNECT_TIMEOUT,
             application_name="orchestrator",

@@ -9,9 +9,8 @@ from azure.core.credentials import AccessToken, TokenCredential
 from azure.core.pipeline import PipelineRequest
 from azure.core.pipeline.policies import SansIOHTTPPolicy
 
+from orchestrator.clients.entra import LOOPBACK
 from orchestrator.core.errors import Refused
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class InsecureEndpoint(Refused):
@@ -29,7 +28,7 @@ def is_lab(base_url: str | None) -> bool:
     parts = urlsplit(base_url)
     if parts.scheme == "https":
         return False
-    if parts.scheme == "http" and parts.hostname in _LOOPBACK:
+    if parts.scheme == "http" and parts.hostname in LOOPBACK:
         return True
     raise InsecureEndpoint(base_url)
 

@@ -133,6 +133,24 @@ class SecretSource(Model):
         return self
 
 
+class DatabaseLogin(Model):
+    """How the orchestrator itself logs in to the database: with the administrator's password or as an Entra principal.
+
+    `role` is the principal's name as Azure made it a role: a user principal name, a group's or an application's name.
+    """
+
+    method: Literal["password", "entra"] = "password"
+    role: Annotated[str, StringConstraints(pattern=r'^[^\x00"]{1,63}$')] | None = None
+
+    @model_validator(mode="after")
+    def _role_of_entra(self) -> DatabaseLogin:
+        if self.method == "entra" and self.role is None:
+            raise ValueError("role is missing: name the Entra administrator of the server that logs in")
+        if self.method == "password" and self.role is not None:
+            raise ValueError("role goes with method: entra; the password's role is administratorLogin")
+        return self
+
+
 class Ports(Model):
     """TCP ports of the cluster. A port that is absent is not offered."""
 
@@ -174,6 +192,12 @@ class ClusterSpec(Model):
     )
     administrator_login: Identifier = "clusteradmin"
     administrator_password: SecretSource = SecretSource(env="ORCHESTRATOR_ADMIN_PASSWORD")
+    database_login: DatabaseLogin = DatabaseLogin()
+    scaling: Literal["pulumi", "arm"] | None = Field(
+        default=None,
+        description="Who changes the node count: `pulumi up`, or a request to Azure. Default: pulumi where the stack "
+        "has Pulumi state, else arm.",
+    )
     pgbouncer: PgBouncer = PgBouncer()
     network: Network = Network()
     server_parameters: dict[str, str] = Field(
