@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.lab.discover import ORDER
 from orchestrator.lab.home import HOME_VARIABLE
 from tests.fix_lab import ROOT, Project, engines
 
@@ -17,7 +18,10 @@ def _project(folder: Path, lab_base: Path) -> Project:
     (folder / "stacks").mkdir(parents=True)
     shutil.copy(ROOT / "Pulumi.yaml", folder)
     shutil.copytree(ROOT / "examples" / "microservices", folder / "examples" / "microservices")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRATOR_", "PG"))}
+    mine = {key for key in os.environ if key.startswith(("ORCHESTRATOR_", "PG"))}
+    # What says which engine is found stays; the rest is a developer's own and would change what is tested.
+    mine -= {"ORCHESTRATOR_LAB_IMAGE", "PG_CONFIG"}
+    environment = {key: value for key, value in os.environ.items() if key not in mine}
     return Project(folder, environment | {HOME_VARIABLE: str(lab_base), "PYTHONPATH": str(ROOT)})
 
 
@@ -29,7 +33,7 @@ def project(tmp_path: Path, lab_base: Path) -> Iterator[Project]:
     made.call("lab", "down", "--delete")
 
 
-@pytest.fixture(params=["native", "embedded"])
+@pytest.fixture(params=ORDER)
 def lab_project(request: pytest.FixtureRequest, tmp_path: Path, lab_base: Path) -> Iterator[tuple[Project, str]]:
     """A project whose lab runs four nodes, once for each engine that is here."""
     engine = str(request.param)

@@ -50,6 +50,10 @@ def up(root: Path, name: str, engine: str, nodes: int | None, as_json: bool) -> 
         return
     for line in _running_lines(name, running):
         click.echo(line)
+    if running.engine == "embedded":
+        for found in survey():
+            if not found.available:
+                click.echo(f"  real Citus on the {found.engine} engine is not possible here: {found.reason}")
 
 
 def show_status(root: Path, name: str, as_json: bool) -> None:
