@@ -16,6 +16,8 @@ lint: $(UV)
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 	@$(RUN) lint-imports
+	@$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(RUN) zizmor --offline --quiet .github/workflows
 
 bench: $(UV)
 	@$(RUN) python bench/overhead.py
