@@ -33,11 +33,11 @@ ARM_TIME = re.compile(r"operation \S+ Succeeded after ([\d.]+) s")
 class Lab:
     """A project folder of its own with a lab in it."""
 
-    def __init__(self, folder: Path, engine: str) -> None:
+    def __init__(self, folder: Path, engine: str, nodes: int = 4) -> None:
         self.folder = folder
         (folder / "stacks").mkdir()
         (folder / "Pulumi.yaml").write_text("name: elastic-cluster\nruntime: python\n", "utf-8")
-        self.run("lab", "up", "--engine", engine, "--nodes", "4")
+        self.run("lab", "up", "--engine", engine, "--nodes", str(nodes))
 
     def run(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "orchestrator", *arguments]

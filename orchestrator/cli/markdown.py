@@ -18,7 +18,8 @@ from orchestrator.cli.preview_views import (
     time_text,
 )
 from orchestrator.core.preview import Option, Preview
-from orchestrator.core.size import duration, size
+from orchestrator.core.pricing import CostChange
+from orchestrator.core.size import duration, money, size
 from orchestrator.core.state import NodeLoad, ShardGroup, skew
 from orchestrator.core.verdict import group_name
 
@@ -53,7 +54,7 @@ def markdown_page(preview: Preview, groups: Sequence[ShardGroup]) -> str:
 def plain(text: str) -> str:
     """Text that Markdown shows as it is: no link, mention, tag or table cell comes of it."""
     short = text if len(text) <= LONGEST else text[:LONGEST] + "…"
-    return _SPECIAL.sub(lambda found: f"&#{ord(found[1])};", short.replace("\n", " "))
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[1])};", short.replace("\n", " ").replace("->", "→"))
 
 
 def _headline(preview: Preview) -> list[str]:
@@ -88,9 +89,17 @@ def _summary(preview: Preview, option: Option) -> list[str]:
     ]
     lines = ["| | before | after |", "|---|---:|---:|"]
     lines += [f"| {name} | {was} | {will} |" for name, was, will in rows]
-    lines.append(f"| Cost a month | {plain(cost_text(cost))} | |")
+    lines.append(f"| Cost a month | {' | '.join(_cost_cells(cost))} |")
     lines.append(f"| Time | | {plain(time_text(option.estimate))} |")
     return lines
+
+
+def _cost_cells(cost: CostChange) -> tuple[str, str]:
+    before, after = cost.before.total, cost.after.total
+    if before is None or after is None:
+        return "not known", plain(cost_text(cost))
+    change = f" ({(cost.ratio - 1) * 100:+.0f} %)" if cost.ratio else ""
+    return money(before, cost.currency), money(after, cost.currency) + change
 
 
 def _ratio(loads: tuple[NodeLoad, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -79,7 +80,7 @@ def _counts(nodes: int | None, what_if: str | None) -> tuple[int, ...]:
     known = limit("cluster.nodes")
     counts = []
     for text in texts:
-        if not text.strip().isdigit():
+        if not re.fullmatch(r"\s*-?[0-9]{1,20}\s*", text):
             raise Refused(f"{text.strip() or 'nothing'!r} is not a number of nodes. Write for example --what-if 4,6,8.")
         count = int(text)
         if count > known.maximum:

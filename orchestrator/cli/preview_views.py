@@ -136,7 +136,8 @@ def recommendation_line(preview: Preview) -> str:
 def time_text(time: Estimate) -> str:
     if not time.parts:
         return "none, nothing is to be done"
-    by = f"by {time.runs} earlier runs here" if time.runs else "by defaults; the first run here calibrates it"
+    earlier = f"by {time.runs} earlier run{'s' if time.runs > 1 else ''} of this cluster"
+    by = earlier if time.runs else "by defaults; the first run of this cluster calibrates it"
     return f"about {duration(time.seconds)} ({duration(time.low)} to {duration(time.high)}), {by}"
 
 

@@ -78,6 +78,7 @@ def _get(url: str) -> dict[str, Any]:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - the scheme was checked
             answer = json.load(response)
     except urllib.error.HTTPError as error:
+        error.close()
         raise PriceServiceFailed(url, f"it answered {error.code} {error.reason}") from error
     except (OSError, ValueError) as error:
         raise PriceServiceFailed(url, str(getattr(error, "reason", error))) from error
