@@ -36,13 +36,13 @@ def sizes(shape: str, chance: random.Random) -> list[int]:
     """Bytes of each tenant."""
     match shape:
         case "tiny":
-            return [chance.randint(8 * KB, 200 * KB) for _ in range(32)]
+            return [chance.randint(8 * KB, 200 * KB) for _ in range(60)]
         case "large":
-            return [chance.randint(100 * MB, 200 * MB) for _ in range(6)]
+            return [chance.randint(100 * MB, 200 * MB) for _ in range(10)]
         case "whale":
-            return [600 * MB] + [chance.randint(8 * KB, MB) for _ in range(12)]
+            return [1000 * MB] + [chance.randint(8 * KB, MB) for _ in range(24)]
         case _:
-            return [min(200 * MB, int(chance.lognormvariate(16.5, 1.5))) for _ in range(20)]
+            return [min(200 * MB, int(chance.lognormvariate(16.5, 1.5))) for _ in range(36)]
 
 
 def add(connection: psycopg.Connection[Any], prefix: str, tenants: Sequence[int]) -> None:
