@@ -21,6 +21,8 @@ lint: $(UV)
 
 bench: $(UV)
 	@$(RUN) python bench/overhead.py
+	@$(RUN) python bench/prediction.py
+	@$(RUN) python bench/estimate.py
 
 .uv/bin/uv:
 	@python3 -m venv .uv
