@@ -52,7 +52,7 @@ def judge(
     before, now = _fullest(plan.before), _fullest(plan.after)
     if before is None or now is None:
         unknown = sum(group.bytes is None for group in groups)
-        return Verdict("unknown", f"the size of {unknown} shard groups cannot be read", before, now)
+        return Verdict("unknown", f"the size of {unknown} of {len(groups)} shard groups cannot be read", before, now)
     nodes = [load.node for load in plan.after]
     kind, reason = _kind(plan, groups, strategy, nodes, before, now)
     better = None

@@ -70,7 +70,7 @@ def test_an_empty_cluster_has_no_effect() -> None:
 def test_unknown_sizes_are_not_judged() -> None:
     found = verdict(cluster([(1, None), (2, MB)]), 4)
     assert found.kind == "unknown"
-    assert "1 shard groups" in found.reason
+    assert "1 of 2 shard groups" in found.reason
 
 
 def test_the_smallest_number_of_nodes_under_a_limit() -> None:
