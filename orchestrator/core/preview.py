@@ -168,8 +168,9 @@ def _warnings(spec: ClusterSpec, state: ClusterState, plan: Plan, strategy: str)
     capacity = spec.storage.size_gb * GB
     full = [load for load in plan.after if (load.bytes or 0) > capacity * (1 - FREE_AFTER_MOVE)]
     if full:
+        nodes = "1 node" if len(full) == 1 else f"{len(full)} nodes"
         warnings.append(
-            f"{len(full)} node{'s' if len(full) > 1 else ''} would hold more than {1 - FREE_AFTER_MOVE:.0%} of their {spec.storage.size_gb} GB: "
+            f"{nodes} would hold more than {1 - FREE_AFTER_MOVE:.0%} of their {spec.storage.size_gb} GB: "
             "Citus refuses moves to a node that has less than 10 % free afterwards."
         )
     largest = max((move for move in plan.moves), key=lambda move: move.bytes or 0, default=None)
