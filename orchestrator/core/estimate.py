@@ -39,7 +39,10 @@ class MoveCost:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """Seconds before anything was observed. `band` is how far off they may be, as factors."""
+    """Seconds before anything was observed. `band` is how far off they may be, as factors.
+
+    `one_machine` says that all nodes share one machine, so that moves which run at once slow each other down.
+    """
 
     resize: float
     per_new_node: float
@@ -48,6 +51,7 @@ class Defaults:
     lead: float
     moves: dict[str, MoveCost]
     band: tuple[float, float]
+    one_machine: bool = False
 
 
 # Moves: measured on Citus 13.2.2 over loopback (bench/estimate.py). Metadata sync: 7 ms per shard group and node.
@@ -58,7 +62,9 @@ _MOVES = {
 }
 # Azure: one recorded scale-out from 2 to 4 nodes took 4 to 5 minutes, a change of a setting up to a minute.
 AZURE = Defaults(270.0, 0.0, 0.007, 60.0, 3.0, _MOVES, (0.5, 2.5))
-LAB = Defaults(1.0, 1.5, 0.007, 2.0, 3.0, _MOVES, (0.5, 2.0))
+LAB = Defaults(1.0, 1.5, 0.007, 2.0, 3.0, _MOVES, (0.5, 2.0), one_machine=True)
+# So many moves at once ran when the defaults were measured.
+MEASURED_AT_ONCE = 4
 
 
 def defaults_for(spec: ClusterSpec) -> Defaults:
@@ -147,7 +153,7 @@ def _settings(changes: int, runs: Sequence[RunTiming], defaults: Defaults) -> Pa
 
 
 def _moves(step: RebalanceShards, executors: tuple[int, int], runs: Sequence[RunTiming], defaults: Defaults) -> Part:
-    cost = move_cost(step.transfer_mode, runs, defaults)
+    cost = move_cost(step.transfer_mode, min(executors[0], len(step.moves)), runs, defaults)
     # Citus looks for work every 5 s: one short or long wait says little about the next, many do.
     leads = [defaults.lead] * 2 + [run.lead_seconds for run in runs if run.lead_seconds is not None]
     lead = sum(leads) / len(leads)
@@ -156,13 +162,24 @@ def _moves(step: RebalanceShards, executors: tuple[int, int], runs: Sequence[Run
     return Part("move shard groups", seconds, seconds * low, seconds * high)
 
 
-def move_cost(mode: str, runs: Sequence[RunTiming], defaults: Defaults) -> MoveCost:
-    """As observed in runs with the same transfer mode; what they could not tell is the default."""
+def move_cost(mode: str, at_once: int, runs: Sequence[RunTiming], defaults: Defaults) -> MoveCost:
+    """As observed in runs with the same transfer mode; what they could not tell is the default.
+
+    On one machine twice as many moves at once take twice as long for their bytes, and half as long again for the rest
+    (measured: 4 at once against 8).
+    """
     known = defaults.moves[mode]
-    same = [run for run in runs if run.transfer_mode == mode]
-    fixed = [run.fixed_seconds for run in same if run.fixed_seconds is not None]
-    per_byte = [run.seconds_per_byte for run in same if run.seconds_per_byte is not None]
-    return MoveCost(median(fixed) if fixed else known.fixed, median(per_byte) if per_byte else known.per_byte)
+
+    def crowded(then: int) -> float:
+        return max(1, at_once) / max(1, then) if defaults.one_machine else 1.0
+
+    same = [(run, crowded(min(run.at_once, run.moves))) for run in runs if run.transfer_mode == mode]
+    fixed = [run.fixed_seconds * more**0.5 for run, more in same if run.fixed_seconds is not None]
+    per_byte = [run.seconds_per_byte * more for run, more in same if run.seconds_per_byte is not None]
+    more = crowded(MEASURED_AT_ONCE)
+    return MoveCost(
+        median(fixed) if fixed else known.fixed * more**0.5, median(per_byte) if per_byte else known.per_byte * more
+    )
 
 
 def makespan(moves: Sequence[Move], cost: MoveCost, executors: tuple[int, int]) -> float:

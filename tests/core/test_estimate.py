@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core import estimate as module
-from orchestrator.core.estimate import AZURE, LAB, MoveCost, estimate, fit, makespan
+from orchestrator.core.estimate import AZURE, LAB, MoveCost, estimate, fit, makespan, move_cost
 from orchestrator.core.placement import Move
 from orchestrator.core.plan import Wanted, make_plan
 from orchestrator.core.state import ClusterState
@@ -142,3 +142,11 @@ def test_a_timing_without_a_part_says_nothing_about_it() -> None:
     assert {part.name: part.seconds for part in with_bare.parts}["add nodes"] == pytest.approx(
         AZURE.resize + 2 * AZURE.sync_per_group * 20
     )
+
+
+def test_on_one_machine_more_moves_at_once_take_longer_each_but_not_in_all() -> None:
+    alone, crowded = (move_cost("auto", at_once, (timing(at_once=4),), LAB) for at_once in (4, 8))
+    assert alone.fixed < crowded.fixed < 2 * alone.fixed
+    assert crowded.per_byte == pytest.approx(2 * alone.per_byte)
+    elsewhere = [move_cost("auto", at_once, (timing(at_once=4),), AZURE) for at_once in (4, 8)]
+    assert elsewhere[0] == elsewhere[1]
