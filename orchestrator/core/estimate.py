@@ -185,7 +185,8 @@ def move_cost(mode: str, at_once: int, runs: Sequence[RunTiming], defaults: Defa
 def makespan(moves: Sequence[Move], cost: MoveCost, executors: tuple[int, int]) -> float:
     """Seconds from the first move to the end of the last, with so many at once and so many per node.
 
-    As Citus does it: in the order of the plan, whichever fits first; a move counts on its source and its target.
+    As Citus does it: in the order of the plan, whichever fits first; a move counts on its source and its target, and
+    waits for every earlier one that leaves its target.
     """
     at_once, per_node = max(1, executors[0]), max(1, executors[1])
     lengths = [cost.seconds(move.bytes) for move in moves]
@@ -198,22 +199,28 @@ def makespan(moves: Sequence[Move], cost: MoveCost, executors: tuple[int, int]) 
     return _schedule(list(zip(moves, lengths, strict=True)), at_once, per_node)
 
 
-def _schedule(waiting: list[tuple[Move, float]], at_once: int, per_node: int) -> float:
-    running: list[tuple[float, int, int]] = []
+def _schedule(moves: list[tuple[Move, float]], at_once: int, per_node: int) -> float:
+    waiting = list(enumerate(moves))
+    running: list[tuple[float, int, Move]] = []
     busy: Counter[int] = Counter()
     now = 0.0
     while waiting or running:
         later = []
-        for move, length in waiting:
-            fits = len(running) < at_once and busy[move.source] < per_node and busy[move.target] < per_node
-            if fits:
-                heapq.heappush(running, (now + length, move.source, move.target))
+        left_by: set[int] = set()
+        for number, (move, length) in waiting:
+            room = len(running) < at_once and busy[move.source] < per_node and busy[move.target] < per_node
+            held = move.target in left_by or any(
+                other.source == move.target and earlier < number for _, earlier, other in running
+            )
+            if room and not held:
+                heapq.heappush(running, (now + length, number, move))
                 busy.update((move.source, move.target))
             else:
-                later.append((move, length))
+                later.append((number, (move, length)))
+                left_by.add(move.source)
         waiting = later
-        now, source, target = heapq.heappop(running)
-        busy.subtract((source, target))
+        now, _, ended = heapq.heappop(running)
+        busy.subtract((ended.source, ended.target))
     return now
 
 

@@ -40,6 +40,14 @@ def test_a_node_takes_part_in_as_many_moves_as_the_setting_per_node_allows() -> 
     assert makespan(fan_out, ONE_SECOND, (8, 4)) == 1
 
 
+def test_a_move_waits_for_those_that_leave_its_target_first() -> None:
+    whale = Move(1, 1, 3, 100 * MB)
+    onto_its_node, elsewhere = Move(2, 2, 1, 0), Move(3, 2, 4, 0)
+    cost = MoveCost(1.0, 1 / MB)
+    assert makespan([whale, onto_its_node, elsewhere], cost, (8, 8)) == 102
+    assert makespan([onto_its_node, whale, elsewhere], cost, (8, 8)) == 101
+
+
 def test_a_whale_is_the_least_that_a_rebalance_takes() -> None:
     tenants = [Move(1, 1, 3, 100 * MB), *moves((2, 4), (2, 4))]
     assert makespan(tenants, MoveCost(1.0, 1 / MB), (8, 8)) == 101
