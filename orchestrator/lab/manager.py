@@ -135,12 +135,19 @@ def _terminate(home: LabHome) -> None:
     pid = home.lock_holder()
     if pid is None:
         raise LabError(f"The lab {home.name!r} is being started by another process. Try again in a moment.")
-    os.kill(pid, signal.SIGTERM)
-    if _wait_until(lambda: not home.locked(), STOP_TIMEOUT):
-        return
-    os.kill(pid, signal.SIGKILL)
-    if not _wait_until(lambda: not home.locked(), STOP_TIMEOUT):
-        raise LabError(f"The lab's process {pid} does not end.")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        os.kill(pid, number)
+        if _wait_until(lambda: not home.locked(), STOP_TIMEOUT):
+            _reap(pid)
+            return
+    raise LabError(f"The lab's process {pid} does not end.")
+
+
+def _reap(pid: int) -> None:
+    """Where the same process made and ends the lab, nobody else collects its child."""
+    for process in [child for child in _started if child.pid == pid]:
+        process.wait(STOP_TIMEOUT)
+        _started.remove(process)
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:

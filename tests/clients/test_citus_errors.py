@@ -95,17 +95,17 @@ def test_secrets_in_a_text_are_not_shown() -> None:
     assert "salt" not in error.message
 
 
-def test_a_wrong_password_is_told_as_that(lab_cluster: Cluster) -> None:
+def test_a_wrong_password_is_told_as_that(cluster: Cluster) -> None:
     with pytest.raises(LoginRefused) as caught, translated("connect", endpoint="here:1", role="clusteradmin"):
-        psycopg.connect(lab_cluster.dsn(role=lab_cluster.admin_login, password="hunter2"))
+        psycopg.connect(cluster.dsn(role=cluster.admin_login, password="hunter2"))
     assert caught.value.message.startswith("here:1 refuses the login of 'clusteradmin': password authentication failed")
     assert "hunter2" not in caught.value.message
     assert isinstance(caught.value, Refused)
 
 
-def test_an_unknown_database_is_told_as_that(lab_cluster: Cluster) -> None:
+def test_an_unknown_database_is_told_as_that(cluster: Cluster) -> None:
     with pytest.raises(LoginRefused, match="Check `database` in the stack file"), translated("connect", role="x"):
-        psycopg.connect(lab_cluster.dsn(dbname="nowhere"))
+        psycopg.connect(cluster.dsn(dbname="nowhere"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-such-host.invalid"])
@@ -114,16 +114,16 @@ def test_where_nobody_listens_no_cluster_answers(host: str) -> None:
         psycopg.connect(make_conninfo(host=host, port=1, user="x", password="y", dbname="z"))
 
 
-def test_a_connection_that_breaks_leaves_the_outcome_open(lab_cluster: Cluster) -> None:
-    with psycopg.connect(lab_cluster.dsn(), autocommit=True) as conn:
+def test_a_connection_that_breaks_leaves_the_outcome_open(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.dsn(), autocommit=True) as conn:
         with pytest.raises(ConnectionLost, match="Run the same command again"), translated("try it"):
             conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         with pytest.raises(ConnectionLost, match="Run the same command again"), translated("try it once more"):
             conn.execute("SELECT 1")
 
 
-def test_an_error_says_what_was_being_done_and_keeps_what_the_server_said(lab_cluster: Cluster) -> None:
-    with psycopg.connect(lab_cluster.dsn(), autocommit=True) as conn:
+def test_an_error_says_what_was_being_done_and_keeps_what_the_server_said(cluster: Cluster) -> None:
+    with psycopg.connect(cluster.dsn(), autocommit=True) as conn:
         with pytest.raises(DatabaseError) as caught, translated("distribute schema public"):
             conn.execute("SELECT citus_schema_distribute('pg_catalog')")
         with pytest.raises(DatabaseError) as plain, translated("divide"):

@@ -102,8 +102,8 @@ class Stack:
 
 
 @pytest.fixture
-def stack(lab_cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(lab_cluster, tmp_path, {})
+def stack(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
+    stack = Stack(cluster, tmp_path, {})
     yield stack
     with stack.connect() as conn:
         for service in stack.services:

@@ -149,15 +149,15 @@ def test_a_taken_port_is_named(program: Path, target: Address, settings: LabSett
         PgBouncer(settings.directory / "other pooler", program, port, target, settings).start()
 
 
-def test_a_service_logs_in_through_the_pooled_port_of_every_engine(program: Path, lab_cluster: Cluster) -> None:
-    assert lab_cluster.pooled is not None
-    with lab_cluster.connect() as admin:
+def test_a_service_logs_in_through_the_pooled_port_of_every_engine(program: Path, cluster: Cluster) -> None:
+    assert cluster.pooled is not None
+    with cluster.connect() as admin:
         admin.execute(sql.SQL("CREATE ROLE pooled_service LOGIN PASSWORD {}").format(sql.Literal(lab.SERVICE_PASSWORD)))
     try:
-        with lab_cluster.connect("pooled_service", lab.SERVICE_PASSWORD, port=lab_cluster.pooled) as conn:
+        with cluster.connect("pooled_service", lab.SERVICE_PASSWORD, port=cluster.pooled) as conn:
             assert conn.execute("SELECT current_user").fetchone() == ("pooled_service",)
         with pytest.raises(psycopg.OperationalError, match="authentication failed"):
-            lab_cluster.connect("pooled_service", "guess", port=lab_cluster.pooled)
+            cluster.connect("pooled_service", "guess", port=cluster.pooled)
     finally:
-        with lab_cluster.connect() as admin:
+        with cluster.connect() as admin:
             admin.execute("DROP ROLE pooled_service")
