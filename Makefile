@@ -1,7 +1,8 @@
 # Thin: what each target does is in the tools it calls.
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-RUN := $(UV) run --all-extras --quiet
+EXTRAS ?= --extra lab
+RUN := $(UV) run $(EXTRAS) --quiet
 
 .PHONY: demo test lint bench
 
@@ -9,7 +10,7 @@ demo: $(UV)
 	@$(RUN) python examples/demo/demo.py
 
 test: $(UV)
-	@$(RUN) pytest
+	@$(RUN) pytest -n 3 --dist loadfile
 
 lint: $(UV)
 	@$(RUN) ruff check .

@@ -1,6 +1,6 @@
 """How far off the estimate of a run's duration is, on real rebalances of different shape.
 
-    uv run --all-extras python bench/estimate.py [--engine native] [--only tiny/auto ...]
+    uv run --extra lab python bench/estimate.py [--engine native] [--only tiny/auto ...]
 
 For every shape of data and transfer mode a new cluster grows 2 -> 4 (estimated by defaults: the calibration run),
 4 -> 8 with as many tenants again (estimated after one run), and 8 -> 10 after data of another shape was added. The
@@ -97,7 +97,7 @@ def main() -> None:
             runs += measure(options.engine, shape, mode)
     calibrated = [run for run in runs if run["runs"] > 0]
     document = {
-        "command": "uv run --all-extras python bench/estimate.py " + " ".join(sys.argv[1:]),
+        "command": "uv run --extra lab python bench/estimate.py " + " ".join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "median_error": {

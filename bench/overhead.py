@@ -1,6 +1,6 @@
 """How much a scale-out takes beyond what Azure and Citus take themselves.
 
-    uv run --all-extras python bench/overhead.py [--engine native] [--schemas 100] [--runs 3]
+    uv run --extra lab python bench/overhead.py [--engine native] [--schemas 100] [--runs 3]
 
 Overhead = wall time of `orchestrator scale-out` (the whole process) minus the time of the ARM operations (as the lab's
 ARM endpoint logged them) minus the time of the rebalance job (from the moment its row is visible until its
@@ -130,7 +130,7 @@ def main() -> None:
         print(json.dumps(runs[-1]), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     document = {
-        "command": "uv run --all-extras python bench/overhead.py " + " ".join(sys.argv[1:]),
+        "command": "uv run --extra lab python bench/overhead.py " + " ".join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "runs": runs,

@@ -1,6 +1,6 @@
 """How often the predicted moves are those that Citus chooses, and how fast they are predicted.
 
-    uv run --all-extras python bench/prediction.py [--rounds 2]
+    uv run --extra lab python bench/prediction.py [--rounds 2]
 
 Three parts. Recorded: the clusters of tests/data/rebalance-cases.json. Fresh: random clusters on real Citus (the lab's
 native engine); moves are predicted for nodes that do not exist, the nodes are added, Citus is asked for its plan under
@@ -215,7 +215,7 @@ def main() -> None:
     for row in speeds:
         print(json.dumps(row), flush=True)
     document = {
-        "command": "uv run --all-extras python bench/prediction.py " + " ".join(sys.argv[1:]),
+        "command": "uv run --extra lab python bench/prediction.py " + " ".join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "citus": availability().version,

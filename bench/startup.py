@@ -1,6 +1,6 @@
 """How long `orchestrator --help` takes, beside a Python that does nothing. Writes bench/results/startup.json.
 
-uv run --all-extras python bench/startup.py [--runs 20]
+uv run --extra lab python bench/startup.py [--runs 20]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
             times[name].append(seconds(command))
     medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
     document = {
-        "command": "uv run --all-extras python bench/startup.py " + " ".join(sys.argv[1:]),
+        "command": "uv run --extra lab python bench/startup.py " + " ".join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "runs": runs,

@@ -193,11 +193,6 @@ class ClusterSpec(Model):
     administrator_login: Identifier = "clusteradmin"
     administrator_password: SecretSource = SecretSource(env="ORCHESTRATOR_ADMIN_PASSWORD")
     database_login: DatabaseLogin = DatabaseLogin()
-    scaling: Literal["pulumi", "arm"] | None = Field(
-        default=None,
-        description="Who changes the node count: `pulumi up`, or a request to Azure. Default: pulumi where the stack "
-        "has Pulumi state, else arm.",
-    )
     pgbouncer: PgBouncer = PgBouncer()
     network: Network = Network()
     server_parameters: dict[str, str] = Field(
