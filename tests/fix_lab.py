@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -150,6 +151,7 @@ class Project:
         return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Takes Ctrl-C as in a terminal, also when the tests run in the background of a shell, which ignores it."""
         return subprocess.Popen(
             [sys.executable, "-m", "orchestrator", *arguments],
             cwd=self.folder,
@@ -158,6 +160,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @property

@@ -81,6 +81,7 @@ def _start(home: LabHome, progress: Progress) -> Running:
             start_new_session=True,
             cwd="/",
         )
+    _started[:] = [child for child in _started if child.poll() is None]
     _started.append(process)
     deadline = time.monotonic() + START_TIMEOUT
     seen = 0
