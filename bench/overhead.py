@@ -3,7 +3,7 @@
     uv run --extra lab python bench/overhead.py [--engine native] [--schemas 100] [--runs 3]
 
 Overhead = wall time of `orchestrator scale-out` (the whole process) minus the time of the ARM operations (as the lab's
-ARM endpoint logged them) minus the time of the rebalance job (from the moment its row is visible until its
+ARM endpoint logged them) minus the time of the rebalance job (from the moment that Citus is asked to plan it until its
 finished_at, watched from outside). Everything in one run on one machine. Writes bench/results/overhead.json.
 """
 
@@ -71,16 +71,22 @@ class JobWatch(threading.Thread):
         self.seconds: float | None = None
 
     def run(self) -> None:
-        query = "SELECT clock_timestamp(), finished_at FROM pg_dist_background_job ORDER BY job_id DESC LIMIT 1"
-        appeared = None
+        """From the moment that Citus is asked (its planning is its own time), until the job's finished_at."""
+        query = """
+            SELECT coalesce((SELECT min(query_start) FROM pg_stat_activity
+                             WHERE state = 'active' AND query LIKE '%citus_rebalance_start(rebalance_strategy%'
+                               AND pid <> pg_backend_pid()),
+                            (SELECT clock_timestamp() FROM pg_dist_background_job LIMIT 1)),
+                   (SELECT max(finished_at) FROM pg_dist_background_job)
+        """
+        asked = None
         while True:
-            row = self._connection.execute(query).fetchone()
-            if row is not None:
-                appeared = appeared or row[0]
-                if row[1] is not None:
-                    self.seconds = (row[1] - appeared).total_seconds()
-                    return
-            time.sleep(0.02)
+            seen, finished = self._connection.execute(query).fetchone() or (None, None)
+            asked = asked or seen
+            if asked and finished:
+                self.seconds = (finished - asked).total_seconds()
+                return
+            time.sleep(0.005)
 
 
 def measure(engine: str, schemas: int) -> dict[str, Any]:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.cli.stackfile import StackFile
 from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
-from orchestrator.clients.migrations import read_all_migrations
 from orchestrator.clients.operations import OperationJournal
-from orchestrator.clients.passwords import Passwords, password_problems
-from orchestrator.clients.services import ServicesClient
-from orchestrator.core.checks_services import check_services, service_notices
-from orchestrator.core.errors import Refused, SpecError
-from orchestrator.core.migrations import Migration
+from orchestrator.core.errors import Refused
 from orchestrator.core.plan import Plan, Wanted, make_plan
-from orchestrator.core.plan_services import plan_services
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import ServiceStep
 from orchestrator.workflow.apply import World, observe
 from orchestrator.workflow.waiting import Run
+
+if TYPE_CHECKING:
+    from orchestrator.cli.declared import DeclaredServices
 
 
 class SubscriptionMissing(Refused):
@@ -45,25 +43,16 @@ class Session:
     login: Login
     citus: CitusClient
     world: World
-    services: ServicesClient | None
-    migrations: Mapping[str, tuple[Migration, ...]]
+    services: DeclaredServices | None
 
     def replan(self, wanted: Wanted) -> Run[tuple[Plan, ClusterState]]:
-        spec, client = self.file.spec, self.services
-        read = partial(client.observe, spec.services) if client is not None and wanted.services else None
-        state = yield from observe(self.world, read)
+        declared = self.services if wanted.services else None
+        state = yield from observe(self.world, declared.observe if declared is not None else None)
         steps: tuple[ServiceStep, ...] = ()
         notices: tuple[str, ...] = ()
-        if wanted.services:
-            problems = [
-                *check_services(spec.services, self.migrations, state.services, self.login.user),
-                *password_problems(spec.services, Passwords(self.root, self.file.stack), state.services),
-            ]
-            if problems:
-                raise SpecError(f"stack {self.file.stack}", problems)
-            steps = plan_services(spec.services, self.migrations, state.services)
-            notices = service_notices(spec.services, self.migrations, state.services)
-        plan = make_plan(spec, state, wanted, steps)
+        if declared is not None:
+            steps, notices = declared.plan(state.services)
+        plan = make_plan(self.file.spec, state, wanted, steps)
         return replace(plan, notes=plan.notes + notices), state
 
 
@@ -74,28 +63,23 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
     `lock` keeps other runs off the cluster until this one has ended; reading verbs do without.
     """
     spec = file.spec
-    folder = file.path.parent
-    migrations = read_all_migrations(spec.services, folder) if services else {}
     login = administrator(spec, root)
     with ExitStack() as stack:
+        declared = _declared(stack, root, file, login) if services else None
         arm = stack.enter_context(open_control(spec)) if control else None
         citus = stack.enter_context(CitusClient(partial(connect, login), login.endpoint))
         citus.open()
         if lock:
             citus.lock()
-        client = None
-        if services:
-            passwords = Passwords(root, file.stack)
-            client = stack.enter_context(ServicesClient(partial(connect, login), login.user, passwords, migrations))
-        yield Session(
-            file,
-            root,
-            login,
-            citus,
-            World(citus, arm, client, OperationJournal(lambda: citus.connection)),
-            client,
-            migrations,
-        )
+        journal = OperationJournal(lambda: citus.connection)
+        world = World(citus, arm, declared.client if declared is not None else None, journal)
+        yield Session(file, root, login, citus, world, declared)
+
+
+def _declared(stack: ExitStack, root: Path, file: StackFile, login: Login) -> DeclaredServices:
+    from orchestrator.cli.declared import declared_services
+
+    return declared_services(stack, root, file, login)
 
 
 def open_control(spec: ClusterSpec) -> ArmClient:

@@ -22,10 +22,10 @@ from orchestrator.core.server import (
 
 if TYPE_CHECKING:
     from azure.mgmt.postgresqlflexibleservers import PostgreSQLManagementClient
-    from azure.mgmt.postgresqlflexibleservers.models import Server
+    from azure.mgmt.postgresqlflexibleservers.models import ConfigurationProperties, Server
 
 AZURE = "https://management.azure.com"
-# A server answers ServerIsBusy while another operation runs on it; older ones ArmBusy. Both come as 409.
+# A server answers ServerIsBusy while another operation runs on it; older ones ServerBusy. Both come as 409.
 _BUSY_CODES = frozenset({"ServerIsBusy", "ServerBusy", "TooManyRequests"})
 _BUSY_STATUSES = frozenset({429, 500, 502, 503, 504})
 _ABSENT_CODES = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound", "ServerNotFound"})
@@ -122,23 +122,26 @@ class ArmClient:
         return url.startswith("/") or urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
 
     def read_parameters(self, names: Collection[str]) -> dict[str, Parameter]:
-        """The parameters of these names that the server has. Azure answers a GET of a missing one with 404 or with 500,
-        so the list is asked instead."""
-        wanted = {name.lower(): name for name in names}
-        found = {}
+        """The parameters of these names that the server has.
+
+        Azure has several hundred, so each is asked for; where one is missing (404) the list decides.
+        """
+        from azure.core.exceptions import HttpResponseError
+
+        server = self.resource_group, self.server_name
         with self._errors("Reading server parameters"):
-            for configuration in self._sdk.configurations.list_by_server(self.resource_group, self.server_name):
-                name, properties = wanted.get((configuration.name or "").lower()), configuration.properties
-                if name is not None and properties is not None:
-                    found[name] = Parameter(
-                        value=properties.value or "",
-                        default=properties.default_value or "",
-                        source=properties.source or "",
-                        read_only=bool(properties.is_read_only),
-                        dynamic=bool(properties.is_dynamic_config),
-                        pending_restart=bool(properties.is_config_pending_restart),
-                    )
-        return found
+            try:
+                found = [self._sdk.configurations.get(*server, name) for name in names]
+            except HttpResponseError as error:
+                if error.status_code != 404:
+                    raise
+                found = list(self._sdk.configurations.list_by_server(*server))
+        wanted = {name.lower(): name for name in names}
+        return {
+            wanted[configuration.name.lower()]: _parameter(configuration.properties)
+            for configuration in found
+            if configuration.name and configuration.name.lower() in wanted and configuration.properties
+        }
 
     def start_set_parameter(self, name: str, value: str, *, source: str = "user-override") -> Operation:
         """Set one parameter. Resetting it is: its default as `value`, and `system-default` as `source`."""
@@ -211,6 +214,17 @@ class ArmClient:
         if status == 403:
             fix = f"This login needs the role Contributor on resource group {self.resource_group!r}."
         return ArmError(doing, code, text, status=status, fix=fix)
+
+
+def _parameter(properties: ConfigurationProperties) -> Parameter:
+    return Parameter(
+        value=properties.value or "",
+        default=properties.default_value or "",
+        source=properties.source or "",
+        read_only=bool(properties.is_read_only),
+        dynamic=bool(properties.is_dynamic_config),
+        pending_restart=bool(properties.is_config_pending_restart),
+    )
 
 
 class _Accepted:

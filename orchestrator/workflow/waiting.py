@@ -34,7 +34,7 @@ FIXES = {
 class Pause:
     """Short pauses at first, longer ones later: an end is seen at most about 3 % of the time waited so far too late."""
 
-    seconds: float = 0.1
+    seconds: float = 0.05
     longest: float = 5.0
 
     def next(self) -> float:
