@@ -15,8 +15,8 @@ from orchestrator.cli.preview_views import (
     cost_text,
     moved_bytes,
     recommendation_line,
-    time_text,
 )
+from orchestrator.cli.views import time_text
 from orchestrator.core.preview import Option, Preview
 from orchestrator.core.pricing import CostChange
 from orchestrator.core.size import duration, money, size

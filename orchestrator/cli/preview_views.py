@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.cli.views import placement_lines
+from orchestrator.cli.views import placement_lines, time_text
 from orchestrator.core.connections import Budget
-from orchestrator.core.estimate import Estimate
 from orchestrator.core.preview import Option, Preview
 from orchestrator.core.pricing import CostChange
 from orchestrator.core.report import plan_json
@@ -131,14 +130,6 @@ def recommendation_line(preview: Preview) -> str:
     if wish.nodes is None:
         return f"No node count keeps every node under {wish.target_percent:g} % of its storage: {wish.reason}."
     return f"Recommended: {wish.nodes} nodes; {wish.reason}."
-
-
-def time_text(time: Estimate) -> str:
-    if not time.parts:
-        return "none, nothing is to be done"
-    earlier = f"by {time.runs} earlier run{'s' if time.runs > 1 else ''} of this cluster"
-    by = earlier if time.runs else "by defaults; the first run of this cluster calibrates it"
-    return f"about {duration(time.seconds)} ({duration(time.low)} to {duration(time.high)}), {by}"
 
 
 def cost_text(cost: CostChange) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.preview_views import time_text
 from orchestrator.cli.session import Session
-from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines
+from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines, time_text
 from orchestrator.core.calibration import run_timing
 from orchestrator.core.errors import OrchestratorError, Refused
 from orchestrator.core.estimate import Estimate, defaults_for, estimate

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+from orchestrator.core.estimate import Estimate
 from orchestrator.core.events import Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded, to_json
 from orchestrator.core.plan import Plan
 from orchestrator.core.report import EstimateReport, Report
@@ -68,6 +69,14 @@ def report_lines(report: Report) -> list[str]:
             lines += ["Placement before:", *placement_lines(report.before)]
         lines += ["Placement after" + (" (simulated):" if report.simulated else ":"), *placement_lines(report.after)]
     return lines
+
+
+def time_text(time: Estimate) -> str:
+    if not time.parts:
+        return "none, nothing is to be done"
+    earlier = f"by {time.runs} earlier run{'s' if time.runs > 1 else ''} of this cluster"
+    by = earlier if time.runs else "by defaults; the first run of this cluster calibrates it"
+    return f"about {duration(time.seconds)} ({duration(time.low)} to {duration(time.high)}), {by}"
 
 
 def estimate_line(found: EstimateReport) -> str:

@@ -32,14 +32,14 @@ FIXES = {
 
 @dataclass(slots=True)
 class Pause:
-    """Short pauses at first, longer ones later: an end is seen at most about 3 % of the time waited so far too late."""
+    """Short pauses at first, longer ones later: an end is seen at most about 2 % of the time waited so far too late."""
 
     seconds: float = 0.05
     longest: float = 5.0
 
     def next(self) -> float:
         now = self.seconds
-        self.seconds = min(self.longest, self.seconds * 1.03)
+        self.seconds = min(self.longest, self.seconds * 1.02)
         return now
 
 
