@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,6 +30,7 @@ from orchestrator.lab.postgres import free_ports, port_is_free
 from orchestrator.lab.ticker import Ticker
 
 READY = "ready"
+PARAMETERS_LAST = 1.0
 FAILED = "failed: "
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Backend:
 
     def __init__(self, engine: Engine, home: LabHome, joined: Callable[[], None]) -> None:
         self._engine, self._home, self._joined = engine, home, joined
+        self._read: tuple[float, Mapping[str, tuple[str, str]]] = (0.0, {})
 
     def node_count(self) -> int:
         return len(self._engine.addresses())
@@ -48,10 +51,16 @@ class Backend:
         self._joined()
 
     def parameters(self) -> Mapping[str, tuple[str, str]]:
-        return self._engine.parameters()
+        """At most a second old: every look costs a login, and one request of ARM takes several."""
+        at, values = self._read
+        if not values or time.monotonic() - at > PARAMETERS_LAST:
+            values = self._engine.parameters()
+            self._read = time.monotonic(), values
+        return values
 
     def set_parameter(self, name: str, value: str) -> None:
         self._engine.set_parameter(name, value)
+        self._read = 0.0, {}
 
     def start(self) -> None:
         self._engine.start(self._home.read().nodes, log.info)
