@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 EXTRAS ?= --extra lab
 RUN := $(UV) run $(EXTRAS) --quiet
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench pulumi
 
 demo: $(UV)
 	@$(RUN) python examples/demo/demo.py
@@ -19,6 +19,19 @@ lint: $(UV)
 	@$(RUN) lint-imports
 	@$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(RUN) zizmor --offline --quiet .github/workflows
+
+# The `pulumi` CLI where the tests find it: on PATH, else built here once from its Go modules (minutes), else not at all.
+pulumi:
+	@if command -v pulumi >/dev/null; then pulumi version; \
+	elif [ -x .tools/pulumi ]; then .tools/pulumi version; \
+	elif command -v go >/dev/null; then $(MAKE) --no-print-directory .tools/pulumi && .tools/pulumi version; \
+	else echo "no pulumi: neither it nor Go is installed; tests with the real engine will skip"; fi
+
+.tools/pulumi: tools/go.mod tools/go.sum
+	@cd tools && CGO_ENABLED=0 nice go build -trimpath -o ../$@ \
+	  -ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$$(go list -m -f '{{.Version}}' github.com/pulumi/pulumi/pkg/v3)" \
+	  github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
+	@touch $@
 
 bench: $(UV)
 	@$(RUN) python bench/overhead.py
