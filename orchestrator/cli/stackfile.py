@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from orchestrator.core.errors import Problem, SpecError, UnknownStack
 from orchestrator.core.spec import NAMESPACE, ClusterSpec
+from orchestrator.core.spec_azure import NOT_ON_CLUSTERS
 
 Loc: TypeAlias = tuple[int | str, ...]
 _PREFIX = NAMESPACE + ":"
@@ -197,7 +198,8 @@ def _problem(detail: Any, config: Any, source: str) -> Problem:
     name = _PREFIX + _dotted(loc) if loc else "config"
     where = f"{source}:{line} {name}" if line else f"{source} {name}"
     if detail["type"] == "extra_forbidden":
-        return Problem(where, "unknown key", _did_you_mean(loc))
+        never = NOT_ON_CLUSTERS.get(str(loc[-1]))
+        return Problem(where, never) if never else Problem(where, "unknown key", _did_you_mean(loc))
     if detail["type"] == "missing":
         return Problem(where, "this key is missing", "add it")
     if detail["type"] == "value_error":

@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.core.limits import limit
 from orchestrator.core.services import Model, ServiceSpec
+from orchestrator.core.spec_azure import Alerts, Authentication, Diagnostics, geo_redundant_backup_problem
 
 NAMESPACE = "elastic-cluster"
 RESERVED_LOGINS = frozenset({"azure_superuser", "azure_pg_admin", "admin", "administrator", "root", "guest", "public"})
@@ -97,7 +98,9 @@ class FirewallRule(Model):
 
 class PrivateEndpoint(Model):
     subnet_id: Annotated[str, StringConstraints(pattern=r"^/subscriptions/.+/subnets/.+$")]
-    private_dns_zone_id: str | None = None
+    private_dns_zone_id: str | None = Field(
+        default=None, description="An existing zone; without it one is made and linked to the subnet's network."
+    )
 
 
 class Network(Model):
@@ -120,14 +123,18 @@ class SecretSource(Model):
     """Where a password comes from: an environment variable or a file, or a Pulumi secret.
 
     Only Pulumi can decrypt `secure`; the orchestrator then takes ORCHESTRATOR_ADMIN_PASSWORD.
+    With `generate`, `pulumi up` makes the file, with mode 0600, where it is missing.
     """
 
     secure: str | None = None
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     file: Annotated[str, Field(min_length=1)] | None = None
+    generate: bool = False
 
     @model_validator(mode="after")
     def _exactly_one(self) -> SecretSource:
+        if self.generate and self.file is None:
+            raise ValueError("generate needs the file that the password is kept in; add file")
         if sum(source is not None for source in (self.env, self.file, self.secure)) != 1:
             raise ValueError("name exactly one of env and file, or keep a Pulumi secret (secure)")
         return self
@@ -175,6 +182,7 @@ class ClusterSpec(Model):
 
     name: Annotated[ClusterName, Field(description="Server name: 3 to 63 lowercase letters, digits, hyphens.")]
     resource_group: Annotated[str, Field(min_length=1, max_length=90)]
+    create_resource_group: bool = Field(default=False, description="`pulumi up` makes it; else it must exist.")
     subscription_id: str | None = Field(default=None, description="Defaults to AZURE_SUBSCRIPTION_ID.")
     location: Annotated[str, Field(min_length=1, examples=["northeurope"])]
     nodes: Annotated[
@@ -190,6 +198,7 @@ class ClusterSpec(Model):
     database: Annotated[Identifier, Field(description="The cluster's only user database; fixed at creation.")] = (
         "postgres"
     )
+    authentication: Authentication = Authentication()
     administrator_login: Identifier = "clusteradmin"
     administrator_password: SecretSource = SecretSource(env="ORCHESTRATOR_ADMIN_PASSWORD")
     database_login: DatabaseLogin = DatabaseLogin()
@@ -198,6 +207,8 @@ class ClusterSpec(Model):
     server_parameters: dict[str, str] = Field(
         default_factory=dict, description="PostgreSQL and Citus server parameters."
     )
+    diagnostics: Diagnostics | None = None
+    alerts: Alerts | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     endpoint: Endpoint | None = None
     prices: Annotated[str, Field(min_length=1)] | None = Field(
@@ -243,6 +254,10 @@ class ClusterSpec(Model):
                 f"PgBouncer is not available in tier {self.compute.tier} ({pooled.source}, {pooled.as_of}); "
                 "set pgbouncer.enabled: false or choose a larger tier"
             )
+        self._check_logins()
+        geo = geo_redundant_backup_problem(self.location) if self.backup.geo_redundant else None
+        if geo is not None:
+            raise ValueError(geo)
         _unique("services", [service.name for service in self.services], "name")
         _unique("services", [service.role_name for service in self.services], "role")
         _unique("services", [service.schema_name for service in self.services], "schema")
@@ -252,6 +267,17 @@ class ClusterSpec(Model):
                     f"service {service.name} cannot use the administrator's role {self.administrator_login}"
                 )
         return self
+
+    def _check_logins(self) -> None:
+        entra, login = self.authentication.entra, self.database_login
+        if not self.authentication.password and login.method == "password":
+            raise ValueError("databaseLogin: the server takes no passwords; set method: entra and its role")
+        names = {administrator.name for administrator in entra.administrators} if entra else set()
+        if names and login.method == "entra" and login.role not in names:
+            raise ValueError(
+                f"databaseLogin.role: {login.role} is no administrator in authentication.entra; "
+                f"known: {', '.join(sorted(names))}"
+            )
 
 
 def _parameter_text(value: object) -> object:
