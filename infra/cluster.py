@@ -1,10 +1,13 @@
-"""One elastic cluster: the server, its parameters one after the other, and the way to reach it."""
+"""One elastic cluster: the server and all that belongs to it, changed one after the other.
+
+Resources are named after their part, never after the cluster: a renamed cluster is then a replacement, which protect
+refuses, and not a second server beside the first.
+"""
 
 from __future__ import annotations
 
 import pulumi
 from pulumi_azure_native import dbforpostgresql as postgresql
-from pulumi_azure_native import network
 
 from infra.settings import Settings
 from orchestrator.core.limits import standard_ports
@@ -12,7 +15,7 @@ from orchestrator.core.spec import ClusterSpec
 
 DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 # What Azure fills in, or changes itself after a failover. Wire names: the SDK passes nested paths on as they are.
-AZURES_OWN = ["availabilityZone", "highAvailability.standbyAvailabilityZone", "storage.type", "storage.tier"]
+AZURES_OWN = ["availabilityZone", "highAvailability.standbyAvailabilityZone", "storage.tier"]
 
 
 class ElasticCluster(pulumi.ComponentResource):
@@ -21,42 +24,59 @@ class ElasticCluster(pulumi.ComponentResource):
     def __init__(self, name: str, settings: Settings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("elastic-cluster:index:ElasticCluster", name, None, opts)
         spec = settings.spec
-        self.server = _server(self, spec, settings.password)
-        last: pulumi.Resource = self.server
-        for rule in spec.network.firewall_rules:
-            last = postgresql.FirewallRule(
-                f"{name}-{rule.name}",
-                resource_group_name=spec.resource_group,
-                server_name=self.server.name,
-                firewall_rule_name=rule.name,
-                start_ip_address=rule.start_ip,
-                end_ip_address=rule.end_ip or rule.start_ip,
-                opts=self._child(last),
-            )
-        for parameter, value in parameters(spec).items():
-            last = postgresql.Configuration(
-                f"{name}-{parameter}",
-                resource_group_name=spec.resource_group,
-                server_name=self.server.name,
-                configuration_name=parameter,
-                value=value,
-                source="user-override",
-                opts=self._child(last, retain_on_delete=True),
-            )
+        group = _resource_group(self, spec)
+        self.server = _server(self, spec, group, settings.password)
+        self._one_after_the_other(spec, group)
         if spec.network.private_endpoint is not None:
-            _private_endpoint(self, name, spec)
+            from infra.network import private_endpoint
+
+            private_endpoint(self, spec, group, self.server.id)
+        if spec.diagnostics is not None or spec.alerts is not None:
+            from infra.monitoring import monitor_server
+
+            monitor_server(self, spec, group, self.server.id)
         self.host = self.server.fully_qualified_domain_name
         self.resource_id = self.server.id
         self.connections = self.host.apply(lambda host: connections(spec, host or ""))
         self.register_outputs({"host": self.host, "resourceId": self.resource_id, "connections": self.connections})
 
-    def _child(self, after: pulumi.Resource, *, retain_on_delete: bool = False) -> pulumi.ResourceOptions:
-        """One change of the server at a time: Azure answers ServerIsBusy otherwise.
+    def _one_after_the_other(self, spec: ClusterSpec, group: pulumi.Input[str]) -> None:
+        """Azure answers ServerIsBusy to a change of a server that is being changed."""
+        last: pulumi.Resource = self.server
+        below = {"resource_group_name": group, "server_name": self.server.name}
+        for rule in spec.network.firewall_rules:
+            last = postgresql.FirewallRule(
+                f"firewall-{rule.name}",
+                **below,
+                firewall_rule_name=rule.name,
+                start_ip_address=rule.start_ip,
+                end_ip_address=rule.end_ip or rule.start_ip,
+                opts=self._after(last),
+            )
+        for administrator in spec.authentication.entra.administrators if spec.authentication.entra else ():
+            last = postgresql.AdministratorsMicrosoftEntra(
+                f"entra-{administrator.object_id}",
+                **below,
+                object_id=administrator.object_id,
+                principal_name=administrator.name,
+                principal_type=administrator.type,
+                tenant_id=spec.authentication.entra.tenant_id if spec.authentication.entra else None,
+                opts=self._after(last),
+            )
+        for parameter, value in parameters(spec).items():
+            last = postgresql.Configuration(
+                f"parameter-{parameter}",
+                **below,
+                configuration_name=parameter,
+                value=value,
+                source="user-override",
+                # Deleting a parameter would reset it first, on a server that is about to go: it is left alone.
+                opts=self._after(last, retain_on_delete=True),
+            )
 
-        Deleting a parameter would set it to its default first, on a server that is about to go: it is left alone.
-        """
+    def _after(self, last: pulumi.Resource, *, retain_on_delete: bool = False) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(
-            parent=self, depends_on=[after], retain_on_delete=retain_on_delete, deleted_with=self.server
+            parent=self, depends_on=[last], retain_on_delete=retain_on_delete, deleted_with=self.server
         )
 
 
@@ -84,25 +104,38 @@ def connections(spec: ClusterSpec, host: str) -> dict[str, dict[str, str | int]]
     }
 
 
-def _server(cluster: ElasticCluster, spec: ClusterSpec, password: pulumi.Output[str]) -> postgresql.Server:
-    storage = postgresql.StorageArgs(storage_size_gb=spec.storage.size_gb, auto_grow="Disabled")
-    ignored = list(AZURES_OWN)
-    if spec.storage.iops is not None:
-        storage.iops = spec.storage.iops
-    else:
-        ignored.append("storage.iops")
+def _resource_group(cluster: ElasticCluster, spec: ClusterSpec) -> pulumi.Input[str]:
+    """The group's name; as an output where the group is made here, so that the rest waits for it."""
+    if not spec.create_resource_group:
+        return spec.resource_group
+    from pulumi_azure_native import resources
+
+    return resources.ResourceGroup(
+        "group",
+        resource_group_name=spec.resource_group,
+        location=spec.location,
+        tags=spec.tags,
+        # Deleting a group deletes all that is in it.
+        opts=pulumi.ResourceOptions(parent=cluster, protect=True),
+    ).name
+
+
+def _server(
+    cluster: ElasticCluster, spec: ClusterSpec, group: pulumi.Input[str], password: pulumi.Output[str] | None
+) -> postgresql.Server:
     window = spec.maintenance_window
     return postgresql.Server(
-        spec.name,
+        "server",
         server_name=spec.name,
-        resource_group_name=spec.resource_group,
+        resource_group_name=group,
         location=spec.location,
         version=spec.postgres_version,
         sku=postgresql.SkuArgs(name=spec.compute.sku, tier=spec.compute.tier),
-        administrator_login=spec.administrator_login,
+        administrator_login=spec.administrator_login if password is not None else None,
         administrator_login_password=password,
+        auth_config=_logins(spec),
         cluster=postgresql.ClusterArgs(cluster_size=spec.nodes, default_database_name=spec.database),
-        storage=storage,
+        storage=_storage(spec),
         high_availability=postgresql.HighAvailabilityArgs(mode=spec.high_availability),
         backup=postgresql.BackupArgs(
             backup_retention_days=spec.backup.retention_days,
@@ -119,34 +152,35 @@ def _server(cluster: ElasticCluster, spec: ClusterSpec, password: pulumi.Output[
         network=postgresql.NetworkArgs(public_network_access="Enabled" if spec.network.public_access else "Disabled"),
         tags=spec.tags,
         # protect also refuses every change that would replace the server: location, name, administrator, zone.
-        opts=pulumi.ResourceOptions(parent=cluster, protect=True, ignore_changes=ignored),
+        opts=pulumi.ResourceOptions(parent=cluster, protect=True, ignore_changes=_azures_own(spec)),
     )
 
 
-def _private_endpoint(cluster: ElasticCluster, name: str, spec: ClusterSpec) -> None:
-    wanted = spec.network.private_endpoint
-    if wanted is None:
-        return
-    endpoint = network.PrivateEndpoint(
-        f"{name}-endpoint",
-        resource_group_name=spec.resource_group,
-        location=spec.location,
-        # A plain mapping: SubnetArgs would add policies of its own to a subnet that is not ours.
-        subnet={"id": wanted.subnet_id},
-        private_link_service_connections=[
-            network.PrivateLinkServiceConnectionArgs(
-                name=name, private_link_service_id=cluster.server.id, group_ids=["postgresqlServer"]
-            )
-        ],
-        opts=pulumi.ResourceOptions(parent=cluster),
+def _logins(spec: ClusterSpec) -> postgresql.AuthConfigArgs:
+    entra = spec.authentication.entra
+    return postgresql.AuthConfigArgs(
+        password_auth="Enabled" if spec.authentication.password else "Disabled",
+        active_directory_auth="Disabled" if entra is None else "Enabled",
+        tenant_id=None if entra is None else entra.tenant_id,
     )
-    if wanted.private_dns_zone_id is not None:
-        network.PrivateDnsZoneGroup(
-            f"{name}-dns",
-            resource_group_name=spec.resource_group,
-            private_endpoint_name=endpoint.name,
-            private_dns_zone_configs=[
-                network.PrivateDnsZoneConfigArgs(name="postgres", private_dns_zone_id=wanted.private_dns_zone_id)
-            ],
-            opts=pulumi.ResourceOptions(parent=endpoint),
-        )
+
+
+def _storage(spec: ClusterSpec) -> postgresql.StorageArgs:
+    storage = postgresql.StorageArgs(storage_size_gb=spec.storage.size_gb, auto_grow="Disabled")
+    if spec.storage.iops is not None:
+        storage.iops = spec.storage.iops
+    if spec.storage.type is not None:
+        storage.type = spec.storage.type
+    return storage
+
+
+def _azures_own(spec: ClusterSpec) -> list[str]:
+    own = list(AZURES_OWN)
+    if spec.storage.iops is None:
+        own.append("storage.iops")
+    if spec.storage.type is None:
+        own.append("storage.type")
+    if not spec.authentication.password:
+        # A server that was made with a login keeps it; leaving it out would read as a change that replaces.
+        own += ["administratorLogin", "administratorLoginPassword"]
+    return own

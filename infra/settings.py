@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,38 +12,51 @@ from typing import Any
 import pulumi
 from pydantic import ValidationError
 
+from infra.password import PASSWORD, administrator_password
 from orchestrator.core.spec import NAMESPACE, ClusterSpec
+from orchestrator.core.spec_azure import NOT_ON_CLUSTERS
 
-PASSWORD = "administratorPassword"  # noqa: S105  # the name of the key, not a password
+_PREFIX = NAMESPACE + ":"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the program builds. The password is a secret output and never a plain string."""
+    """What the program builds. The password is a secret output; None where the server takes no passwords."""
 
     spec: ClusterSpec
-    password: pulumi.Output[str]
+    password: pulumi.Output[str] | None
+
+
+def refusal(problems: Iterable[str]) -> pulumi.RunError:
+    return pulumi.RunError("Nothing was changed. The stack's configuration cannot be used:\n  " + "\n  ".join(problems))
 
 
 def read(environment: Mapping[str, str] = os.environ, root: Path = Path()) -> Settings:
     """Raises pulumi.RunError with every key that is wrong, or when the password is nowhere."""
     config = pulumi.Config(NAMESPACE)
-    values: dict[str, Any] = {}
-    for name, field in ClusterSpec.model_fields.items():
-        key = field.alias or name
-        raw = config.get(key)
-        if raw is not None:
-            values[key] = _value(raw)
+    raw = {key: config.get(key) for key in _configured_keys()}
+    values = {key: _value(text) for key, text in raw.items() if text is not None}
     # `pulumi config set --secret` keeps the password itself under the key; the orchestrator sees `secure` there.
-    secret = config.get_secret(PASSWORD) if isinstance(values.get(PASSWORD), str) else None
+    kept = values.get(PASSWORD)
+    secret = kept if isinstance(kept, str) else None
     if secret is not None:
         values[PASSWORD] = {"secure": "in Pulumi's configuration"}
     try:
         spec = ClusterSpec.model_validate(values)
     except ValidationError as error:
-        lines = [f"{NAMESPACE}:{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise pulumi.RunError("The stack's configuration cannot be used:\n  " + "\n  ".join(lines)) from None
-    return Settings(spec, secret if secret is not None else _password(spec, environment, root))
+        raise refusal(_problem(item) for item in error.errors()) from None
+    problems = list(_program_only(spec))
+    if problems:
+        raise refusal(problems)
+    if not spec.authentication.password:
+        return Settings(spec, None)
+    return Settings(spec, administrator_password(spec, secret, environment, root))
+
+
+def _configured_keys() -> list[str]:
+    """Every key of ours that the stack has, unknown ones too: they are mistakes, not to be passed over."""
+    configured = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
+    return sorted(key.removeprefix(_PREFIX) for key in configured if key.startswith(_PREFIX))
 
 
 def _value(raw: str) -> Any:
@@ -55,16 +68,20 @@ def _value(raw: str) -> Any:
     return parsed if isinstance(parsed, dict | list | bool) else raw
 
 
-def _password(spec: ClusterSpec, environment: Mapping[str, str], root: Path) -> pulumi.Output[str]:
-    source = spec.administrator_password
-    if source.file is not None:
-        try:
-            return pulumi.Output.secret((root / source.file).read_text("utf-8").strip())
-        except OSError as error:
-            raise pulumi.RunError(f"{NAMESPACE}:{PASSWORD}: {source.file} cannot be read: {error.strerror}") from error
-    if source.env is None or not environment.get(source.env):
-        raise pulumi.RunError(
-            f"{NAMESPACE}:{PASSWORD}: the environment variable {source.env} is not set. Set it, or keep the password "
-            f"in Pulumi: `pulumi config set --secret {NAMESPACE}:{PASSWORD}`."
+def _problem(item: Any) -> str:
+    """One mistake by its key. Values are left out: the password may be among them."""
+    key = _PREFIX + ".".join(map(str, item["loc"])) if item["loc"] else NAMESPACE
+    if item["type"] == "extra_forbidden":
+        return f"{key}: {NOT_ON_CLUSTERS.get(str(item['loc'][-1]), 'there is no such key; remove it or correct it')}"
+    if item["type"] == "missing":
+        return f"{key}: this key is missing; add it"
+    return f"{key}: {str(item['msg']).removeprefix('Value error, ')}"
+
+
+def _program_only(spec: ClusterSpec) -> Iterable[str]:
+    """What the orchestrator may do with a server that somebody else made, but this program would undo."""
+    if spec.database_login.method == "entra" and spec.authentication.entra is None:
+        yield (
+            f"{_PREFIX}databaseLogin: {spec.database_login.role} could not log in, because the server would not take "
+            "Entra logins; name it in authentication.entra"
         )
-    return pulumi.Output.secret(environment[source.env])
