@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 from orchestrator.core.errors import LabError
-from orchestrator.lab.arm import children, scopes, servers
+from orchestrator.lab.arm import children, paper, scopes, servers
 from orchestrator.lab.arm.operations import LabState, settle
 from orchestrator.lab.arm.protocol import PROVIDER, SERVER_TYPE, ArmFault, Reply, Request, require_api_version
 from orchestrator.lab.arm.servers import Handler
@@ -17,7 +17,7 @@ _GROUP = "/subscriptions/{sub}/resourceGroups/{group}"
 _SERVER = f"{_GROUP}/providers/{SERVER_TYPE}/{{server}}"
 
 _PATHS: dict[str, dict[str, Handler]] = {
-    _GROUP: {"GET": scopes.get_group, "HEAD": scopes.get_group, "PUT": scopes.put_group},
+    _GROUP: {"GET": scopes.get_group, "HEAD": scopes.get_group, "PUT": scopes.put_group, "DELETE": scopes.delete_group},
     f"{_GROUP}/providers/{SERVER_TYPE}": {"GET": servers.list_servers},
     f"{_SUB}/flexibleServers": {"GET": servers.list_servers},
     f"{_SUB}/checkNameAvailability": {"POST": scopes.check_name},
@@ -47,10 +47,15 @@ _PATHS: dict[str, dict[str, Handler]] = {
     f"{_SERVER}/firewallRules/{{name}}": {
         "GET": children.get_rule, "PUT": children.put_rule, "DELETE": children.delete_rule,
     },
+    f"{_SERVER}/administrators": {"GET": children.list_administrators},
+    f"{_SERVER}/administrators/{{name}}": {
+        "GET": children.get_administrator, "PUT": children.put_administrator, "DELETE": children.delete_administrator,
+    },
     f"{_SERVER}/replicas": {"GET": children.empty_list},
     f"{_SERVER}/logFiles": {"GET": children.empty_list},
     f"{_SERVER}/backups": {"GET": children.empty_list},
     f"{_SERVER}/maintenanceEvents": {"GET": children.empty_list},
+    **{path: {"GET": paper.get, "PUT": paper.put, "DELETE": paper.delete} for path in paper.paths(_GROUP, _SERVER)},
 }  # fmt: skip
 
 
@@ -60,7 +65,10 @@ def _template(path: str) -> re.Pattern[str]:
     return re.compile(f"^{pattern}/?$", re.IGNORECASE)
 
 
-_ROUTES = [(_template(path), PROVIDER in path, handlers) for path, handlers in _PATHS.items()]
+_ROUTES = [
+    (_template(path), path.rpartition("/providers/")[2].startswith(PROVIDER), handlers)
+    for path, handlers in _PATHS.items()
+]
 
 
 def answer(state: LabState, request: Request) -> Reply:

@@ -110,6 +110,49 @@ def delete_rule(state: LabState, request: Request) -> Reply:
         return accepted(state, request, begin(state, "DeleteFirewallRule", record, target, {"name": name}))
 
 
+def _administrators(record: ServerRecord) -> dict[str, Json]:
+    return {
+        name: _child(record, "administrators", name, administrator)
+        for name, administrator in record.administrators.items()
+    }
+
+
+def list_administrators(state: LabState, request: Request) -> Reply:
+    with state.lock:
+        return Reply(200, {"value": list(_administrators(find_record(state, request)).values())})
+
+
+def get_administrator(state: LabState, request: Request) -> Reply:
+    with state.lock:
+        record = find_record(state, request)
+        return Reply(200, _found(_administrators(record), record, "administrators", request.params["name"]))
+
+
+def put_administrator(state: LabState, request: Request) -> Reply:
+    name, asked = request.params["name"].lower(), request.body.get("properties") or {}
+    given = {key: asked.get(key) for key in ("principalName", "principalType", "tenantId")}
+    missing = [key for key, value in given.items() if not value]
+    if missing:
+        raise ArmFault(400, "InvalidParameterValue", f"Invalid value given for parameter {missing[0]}.")
+    with state.lock:
+        record = find_record(state, request)
+        if record.properties.get("authConfig", {}).get("activeDirectoryAuth") != "Enabled":
+            text = "Microsoft Entra authentication is not enabled on the server."
+            raise ArmFault(400, "AadAuthDisabled", text)  # assumed: the service's wording is not recorded
+        target = f"{record.resource_id}/administrators/{name}"
+        change = {"name": name, "administrator": {**given, "objectId": name}}
+        return accepted(state, request, begin(state, "PutAdministrator", record, target, change))
+
+
+def delete_administrator(state: LabState, request: Request) -> Reply:
+    with state.lock:
+        record, name = find_record(state, request), request.params["name"].lower()
+        if name not in record.administrators:
+            return Reply(204)
+        target = f"{record.resource_id}/administrators/{name}"
+        return accepted(state, request, begin(state, "DeleteAdministrator", record, target, {"name": name}))
+
+
 def empty_list(state: LabState, request: Request) -> Reply:
     find_record(state, request)
     return Reply(200, {"value": []})

@@ -32,13 +32,14 @@ _WRITES = frozenset({"PUT", "PATCH", "POST", "DELETE"})
 class ArmEmulator:
     """Serves one server resource, made from `facts` unless `state_file` knows it already, and resizes `backend`.
 
-    The caller starts the cluster first. One object is started once; a later one with the same file goes on.
+    Without `facts` there is no server until one is created by PUT, and it can be deleted again. The caller starts the
+    cluster first. One object is started once; a later one with the same file goes on.
     """
 
     def __init__(
         self,
         backend: ClusterBackend,
-        facts: ServerFacts,
+        facts: ServerFacts | None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -48,7 +49,7 @@ class ArmEmulator:
     ) -> None:
         self.faults = faults or Faults()
         self._facts, self._address = facts, (host, port)
-        self._state = LabState(backend, self.faults, clock, state_file)
+        self._state = LabState(backend, self.faults, clock, state_file, creatable=facts is None)
         self._http: _Server | None = None
         self._thread: threading.Thread | None = None
 

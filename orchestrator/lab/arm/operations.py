@@ -59,15 +59,20 @@ def now_text() -> str:
 
 @dataclass(slots=True)
 class LabState:
-    """Use `lock` around every look at records and operations; never hold it while the cluster is at work."""
+    """Use `lock` around every look at records and operations; never hold it while the cluster is at work.
+
+    `creatable`: servers come and go by PUT and DELETE. `papers` are resources that only ARM knows, by path.
+    """
 
     backend: ClusterBackend
     faults: Faults
     clock: Callable[[], float]
     path: Path | None
+    creatable: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
     servers: dict[str, ServerRecord] = field(default_factory=dict)
     groups: dict[str, Json] = field(default_factory=dict)
+    papers: dict[str, Json] = field(default_factory=dict)
     operations: dict[str, LabOperation] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     cluster: Cluster = field(init=False)
@@ -78,11 +83,16 @@ class LabState:
         self.cluster = Cluster(self.backend, self.faults)
 
 
-def open_state(state: LabState, facts: ServerFacts) -> None:
+def open_state(state: LabState, facts: ServerFacts | None) -> None:
     """Load what is there, add the lab's server if it is new, and go on with what was running."""
     with state.lock:
         if state.path is not None and state.path.exists():
             _load(state, json.loads(state.path.read_text("utf-8")))
+        if facts is None:
+            for operation in state.operations.values():
+                if operation.status == "InProgress":
+                    _launch(state, operation, Run(state.clock(), None, hangs=False))
+            return
         key = server_key(facts.subscription_id, facts.resource_group, facts.name)
         nodes = state.backend.node_count()
         record = state.servers.setdefault(key, new_record(facts, nodes, now_text()))
@@ -146,6 +156,8 @@ def settle(state: LabState) -> None:
                 operation.status = "Succeeded"
             else:
                 operation.status, operation.code, operation.message = "Failed", fault.code, fault.text
+            if operation.kind == ("DeleteServer" if fault is None else "CreateServer"):
+                del state.servers[operation.server]
             log.info("operation %s %s after %.3f s", operation.kind, operation.status, state.clock() - run.started)
             del state.runs[identity]
             save(state)
@@ -158,6 +170,7 @@ def save(state: LabState) -> None:
     content = {
         "servers": [asdict(record) for record in state.servers.values()],
         "groups": state.groups,
+        "papers": state.papers,
         "operations": [asdict(operation) for operation in state.operations.values()],
     }
     state.path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +185,7 @@ def _load(state: LabState, content: Json) -> None:
         record = ServerRecord(**saved)
         state.servers[record.key] = record
     state.groups.update(content["groups"])
+    state.papers.update(content.get("papers", {}))
     state.operations.update({saved["id"]: LabOperation(**saved) for saved in content["operations"]})
 
 

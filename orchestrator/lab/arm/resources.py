@@ -58,6 +58,7 @@ class ServerRecord:
     identity: Json = field(default_factory=dict)
     power: str = "Ready"
     firewall_rules: dict[str, Json] = field(default_factory=dict)
+    administrators: dict[str, Json] = field(default_factory=dict)
     parameter_sources: dict[str, str] = field(default_factory=dict)
     static_parameters: dict[str, str] = field(default_factory=dict)
 
@@ -103,6 +104,30 @@ def new_record(facts: ServerFacts, nodes: int, created_at: str) -> ServerRecord:
         facts.subscription_id, facts.resource_group, facts.name, display_name(facts.location), created_at,
         {"name": facts.sku, "tier": facts.tier}, properties, dict(facts.tags),
     )  # fmt: skip
+
+
+def record_of(subscription_id: str, resource_group: str, name: str, body: Json, created_at: str) -> ServerRecord:
+    """The server that a PUT creates, before the rest of its body is applied. Raises what ARM refuses at once."""
+    properties, sku, location = body.get("properties"), body.get("sku"), body.get("location")
+    if not isinstance(location, str) or not location:
+        raise ArmFault(400, "LocationRequired", "The location property is required for this definition.")
+    if not isinstance(properties, dict) or not isinstance(properties.get("cluster"), dict):
+        text = "The lab creates elastic clusters only: properties.cluster is missing."
+        raise ArmFault(400, "NotSupportedByLab", text)
+    if not isinstance(sku, dict):
+        raise _malformed("sku", "an object")
+    asked_gb = (properties.get("storage") or {}).get("storageSizeGB")
+    facts = ServerFacts(
+        subscription_id, resource_group, name, location=location,
+        version=str(properties.get("version", "17")),
+        admin_login=str(properties.get("administratorLogin", "")),
+        database=properties["cluster"].get("defaultDatabaseName") or "postgres",
+        sku=str(sku.get("name", "")), tier=str(sku.get("tier", "")),
+        storage_gb=asked_gb if asked_gb in PREMIUM_SSD else min(PREMIUM_SSD),
+    )  # fmt: skip
+    record = new_record(facts, 0, created_at)
+    record.power = "Provisioning"
+    return record
 
 
 def show(record: ServerRecord, state: str) -> Json:

@@ -36,6 +36,17 @@ def put_group(state: LabState, request: Request) -> Reply:
     return Reply(201 if created else 200, _show_group(request, group))
 
 
+def delete_group(state: LabState, request: Request) -> Reply:
+    with state.lock:
+        group = known_group(state, request)
+        if not state.creatable or state.servers:
+            text = f"The resource group '{group['name']}' cannot be deleted while the lab has a server in it."
+            raise ArmFault(409, "ScopeLocked", text)
+        del state.groups[group["name"].lower()]
+        save(state)
+    return Reply(200)
+
+
 def check_name(state: LabState, request: Request) -> Reply:
     name = str(request.body.get("name", ""))
     reply: Json = {"name": name, "type": SERVER_TYPE, "nameAvailable": True, "message": ""}

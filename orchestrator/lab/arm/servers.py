@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from orchestrator.lab.arm import resources
 from orchestrator.lab.arm.catalog import region_key
-from orchestrator.lab.arm.operations import LabOperation, LabState, begin, running
+from orchestrator.lab.arm.operations import LabOperation, LabState, begin, now_text, running
 from orchestrator.lab.arm.protocol import PROVIDER, SERVER_TYPE, ArmFault, Json, Reply, Request
 from orchestrator.lab.arm.resources import ServerRecord, server_key
 from orchestrator.lab.arm.work import KINDS
@@ -76,7 +76,7 @@ def result(state: LabState, request: Request) -> Reply:
 
 def known_group(state: LabState, request: Request) -> Json:
     sub, name = request.params["sub"], request.params["group"]
-    if sub.lower() not in {record.subscription_id.lower() for record in state.servers.values()}:
+    if not state.creatable and sub.lower() not in {record.subscription_id.lower() for record in state.servers.values()}:
         raise ArmFault(404, "SubscriptionNotFound", f"The subscription '{sub}' could not be found.")
     group = state.groups.get(name.lower())
     if group is None:
@@ -124,8 +124,8 @@ def list_servers(state: LabState, request: Request) -> Reply:
 def write_server(state: LabState, request: Request) -> Reply:
     full = request.method == "PUT"
     with state.lock:
-        if full:
-            _only_known(state, request)
+        if full and _key(request) not in state.servers:
+            return _create_server(state, request)
         record = find_record(state, request)
         change = resources.accept(record, request.body, full=full)
         if state.faults.take_ignored():
@@ -133,19 +133,38 @@ def write_server(state: LabState, request: Request) -> Reply:
         return accepted(state, request, begin(state, "UpdateServer", record, record.resource_id, change))
 
 
-def _only_known(state: LabState, request: Request) -> None:
-    sub, group, name = (request.params[key] for key in ("sub", "group", "server"))
-    if server_key(sub, group, name) not in state.servers:
+def _key(request: Request) -> str:
+    return server_key(*(request.params[name] for name in ("sub", "group", "server")))
+
+
+def _create_server(state: LabState, request: Request) -> Reply:
+    """The record is there from now on, so that GET shows `Provisioning`; it goes again if the operation fails."""
+    name = request.params["server"]
+    if not state.creatable or state.servers:
         text = (
             f"The lab runs one server and cannot create '{name}'. Use `orchestrator lab up` with another lab name "
             "to run a second cluster beside it."
         )
         raise ArmFault(400, "NotSupportedByLab", text)
+    group = known_group(state, request)
+    record = resources.record_of(request.params["sub"], group["name"], name, request.body, now_text())
+    change = resources.accept(record, request.body, full=True)
+    state.servers[record.key] = record
+    try:
+        operation = begin(state, "CreateServer", record, record.resource_id, change)
+    except ArmFault:
+        del state.servers[record.key]
+        raise
+    return accepted(state, request, operation)
 
 
 def delete_server(state: LabState, request: Request) -> Reply:
     with state.lock:
+        if state.creatable and _key(request) not in state.servers:
+            return Reply(204)
         record = find_record(state, request)
+        if state.creatable:
+            return accepted(state, request, begin(state, "DeleteServer", record, record.resource_id, {}))
     text = (
         f"The scope '{record.resource_id}' cannot perform delete operation because the lab locks its own server. "
         "Use `orchestrator lab down --delete`."

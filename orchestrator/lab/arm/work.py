@@ -83,6 +83,11 @@ def _started(record: ServerRecord, _change: Json) -> None:
     record.power = "Ready"
 
 
+def _created(record: ServerRecord, change: Json) -> None:
+    resources.change_record(record, change)
+    record.power = "Ready"
+
+
 def _put_rule(record: ServerRecord, change: Json) -> None:
     record.firewall_rules[change["name"]] = change["rule"]
 
@@ -91,7 +96,17 @@ def _delete_rule(record: ServerRecord, change: Json) -> None:
     record.firewall_rules.pop(change["name"], None)
 
 
+def _put_administrator(record: ServerRecord, change: Json) -> None:
+    record.administrators[change["name"]] = change["administrator"]
+
+
+def _delete_administrator(record: ServerRecord, change: Json) -> None:
+    record.administrators.pop(change["name"], None)
+
+
 KINDS: dict[str, Kind] = {
+    "CreateServer": Kind("UpsertFlexClusterManagementOperation", "Provisioning", _update_server, _created),
+    "DeleteServer": Kind("DropServerManagementOperation", "Dropping", _nothing, _keep),
     "UpdateServer": Kind("UpsertFlexClusterManagementOperation", "Updating", _update_server, resources.change_record),
     "SetParameter": Kind(
         "UpsertServerConfigurationManagementOperation", "Updating", _set_parameter, configurations.change_record
@@ -101,4 +116,8 @@ KINDS: dict[str, Kind] = {
     "Stop": Kind("StopServerManagementOperation", "Stopping", _stop, _stopped),
     "PutFirewallRule": Kind("UpsertServerFirewallRuleManagementOperation", "Updating", _nothing, _put_rule),
     "DeleteFirewallRule": Kind("DropServerFirewallRuleManagementOperation", "Updating", _nothing, _delete_rule),
+    "PutAdministrator": Kind("UpsertServerAdministratorManagementOperation", "Updating", _nothing, _put_administrator),
+    "DeleteAdministrator": Kind(
+        "DropServerAdministratorManagementOperation", "Updating", _nothing, _delete_administrator
+    ),
 }
