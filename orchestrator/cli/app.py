@@ -136,6 +136,12 @@ def rebalance(**options: Any) -> None:
     help="Recommend the smallest number of nodes whose fullest one stays under this share of its storage.",
 )
 @click.option(
+    "--backup-gb",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="GB that all backups take (Azure's metric Backup Storage Used); beyond the provisioned storage they cost.",
+)
+@click.option(
     "--fail-on", metavar="CONDITIONS", help="worse,cost>20%,replace: exit codes 10, 11, 12; the first named decides."
 )
 @click.option(

@@ -37,6 +37,7 @@ def show_preview(
     snapshot: Path | None,
     prices: Path | None,
     target_storage_percent: float | None,
+    backup_gb: float,
     fail_on: str | None,
     output_format: str,
     strategy: str | None,
@@ -50,7 +51,7 @@ def show_preview(
     wanted = Wanted(True, False, True, strategy, cast(TransferMode, transfer_mode), parallel)
     price_list = _prices(prices, file)
     preview = make_preview(
-        spec, state, wanted, asked or (spec.nodes,), price_list, defaults_for(spec), target_storage_percent
+        spec, state, wanted, asked or (spec.nodes,), price_list, defaults_for(spec), target_storage_percent, backup_gb
     )
     if output_format == "json":
         from orchestrator.cli.preview_views import preview_json
@@ -184,6 +185,7 @@ def refresh_prices(
             found.compute_hour,
             found.storage_gb_month,
             found.iops_month,
+            found.backup_gb_month,
         )
         click.echo(f"{region}: {len(found.compute_hour)} compute prices", err=True)
         for text in found.left_out:

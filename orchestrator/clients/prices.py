@@ -30,6 +30,7 @@ _COMPUTE = re.compile(
     r"(?:(?:General Purpose|Memory Optimized|Burstable|Confidential Compute) )?(?:AMD )?(\w+) Series Compute$"
 )
 _STORAGE = re.compile(r"^(?:Azure Database|Az DB) for PostgreSQL Flexible Server Storage$")
+_BACKUP = re.compile(r"^(?:Azure Database|Az DB) for PostgreSQL Flexible Server Backup Storage$")
 _SIZE = re.compile(r"^(?:(\d+) )?vCore$")
 _BURSTABLE = re.compile(r"^B(\d+)(m?s)$", re.IGNORECASE)
 _SERIES = re.compile(r"^([A-Z]+)([a-z]*)v(\d+)$")
@@ -48,6 +49,7 @@ class FoundPrices:
     compute_hour: dict[str, float] = field(default_factory=dict)
     storage_gb_month: float | None = None
     iops_month: float | None = None
+    backup_gb_month: float | None = None
     left_out: list[str] = field(default_factory=list)
 
 
@@ -100,6 +102,8 @@ def read_prices(items: Iterable[Mapping[str, Any]]) -> FoundPrices:
             found.storage_gb_month = price
         elif _STORAGE.match(name) and meter == "IOPS Scaling Provisioned IOPS" and unit == "1/Month":
             found.iops_month = price
+        elif _BACKUP.match(name) and meter == "Backup Storage LRS Data Stored" and unit == "1 GB/Month":
+            found.backup_gb_month = price
     for series, prices in sorted(sized.items()):
         _settle(series, prices, found)
     return found

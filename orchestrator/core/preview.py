@@ -7,7 +7,7 @@ preview of the cluster when it was taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.core.connections import Budget, Pools, budget
 from orchestrator.core.errors import Refused, ScaleInRefused
@@ -75,13 +75,15 @@ def make_preview(
     prices: PriceList,
     defaults: Defaults,
     target_percent: float | None = None,
+    backup_gb: float = 0.0,
 ) -> Preview:
-    """Raises Refused when none of the node counts is possible."""
+    """`backup_gb` is what the backups of all nodes take. Raises Refused when none of the node counts is possible."""
     options: list[Option] = []
     refused: list[Refused] = []
     for count in dict.fromkeys(counts):
         try:
-            options.append(_option(spec.model_copy(update={"nodes": count}), state, wanted, prices, defaults))
+            declared = spec.model_copy(update={"nodes": count})
+            options.append(_option(declared, state, wanted, prices, defaults, backup_gb))
         except ScaleInRefused as error:
             refused.append(error)
     if not options:
@@ -100,10 +102,12 @@ def make_preview(
     )
 
 
-def _option(spec: ClusterSpec, state: ClusterState, wanted: Wanted, prices: PriceList, defaults: Defaults) -> Option:
+def _option(
+    spec: ClusterSpec, state: ClusterState, wanted: Wanted, prices: PriceList, defaults: Defaults, backup_gb: float
+) -> Option:
     plan = make_plan(spec, state, wanted)
     strategy = state.strategy(wanted.strategy)
-    before, now = shape_now(spec, state), len(state.nodes)
+    before, now = replace(shape_now(spec, state), backup_gb=backup_gb), len(state.nodes)
     pools = Pools(len(spec.services), spec.pgbouncer.default_pool_size) if _pooled(spec) else None
     connections = [
         budget(nodes, now, spec.compute.sku, spec.compute.tier, spec.server_parameters, pools)
@@ -114,7 +118,7 @@ def _option(spec: ClusterSpec, state: ClusterState, wanted: Wanted, prices: Pric
         plan=plan,
         verdict=judge(plan, state.shard_groups, strategy, state.strategies, spec.administrator_login),
         estimate=estimate(plan, state, defaults),
-        cost=cost_change(before, shape_wanted(spec), prices),
+        cost=cost_change(before, replace(shape_wanted(spec), backup_gb=backup_gb), prices),
         budget_before=connections[0],
         budget=connections[1],
         warnings=(*_warnings(spec, state, plan, strategy.name), *_notes(plan)),

@@ -1,7 +1,9 @@
 """What a cluster costs a month, from a dated price list. A price that is not in the list is unknown, never guessed.
 
 Monthly = nodes x (compute + storage + extra IOPS) x (2 with high availability: a standby of every node is billed like
-the node). Backup storage up to the provisioned storage is free on Azure and what goes beyond is not known here.
+the node) + backups beyond the provisioned storage, up to which Azure keeps them free of charge ("Backup and restore in
+Azure Database for PostgreSQL"). How much backups take depends on the data and on how it changes, not on the nodes: it
+is read off Azure's metric and taken to stay what it is.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class RegionPrices:
     compute_hour: Mapping[str, Price] = field(default_factory=dict)
     storage_gb_month: Price | None = None
     iops_month: Price | None = None
+    backup_gb_month: Price | None = None
 
 
 @checked(frozen=True, config=_STRICT)
@@ -53,7 +56,7 @@ class PriceList:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is billed. `iops` is None where those that come with the storage are used."""
+    """What is billed. `iops` is None where those that come with the storage are used; `backup_gb` is of all nodes."""
 
     nodes: int
     sku: str
@@ -61,6 +64,7 @@ class Shape:
     storage_gb: int
     iops: int | None
     standby: bool
+    backup_gb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,11 @@ class Monthly:
     compute: float | None
     storage: float | None
     iops: float | None
+    backup: float | None
 
     @property
     def total(self) -> float | None:
-        parts = (self.compute, self.storage, self.iops)
+        parts = (self.compute, self.storage, self.iops, self.backup)
         return None if None in parts else sum(part or 0 for part in parts)
 
 
@@ -131,13 +136,16 @@ def monthly(shape: Shape, prices: PriceList) -> Monthly:
     region = prices.regions.get(shape.location)
     servers = shape.nodes * (2 if shape.standby else 1)
     extra = _extra_iops(shape)
+    # A standby's storage is left out of what is free: whether it counts is not documented.
+    kept = max(0.0, shape.backup_gb - shape.nodes * shape.storage_gb)
     if region is None:
-        return Monthly(None, None, None if extra else 0.0)
+        return Monthly(None, None, None if extra else 0.0, None if kept else 0.0)
     hour, gigabyte = compute_hour(shape.sku, region), region.storage_gb_month
     return Monthly(
         None if hour is None else servers * hour * HOURS,
         None if gigabyte is None else servers * gigabyte * shape.storage_gb,
         0.0 if not extra else None if region.iops_month is None else servers * extra * region.iops_month,
+        0.0 if not kept else None if region.backup_gb_month is None else kept * region.backup_gb_month,
     )
 
 
@@ -160,7 +168,9 @@ def _extra_iops(shape: Shape) -> int:
 
 
 def _bare_ratio(before: Shape, after: Shape) -> float | None:
-    """Without prices: only nodes and standbys may differ, for both multiply everything that is billed."""
+    """Without prices: only nodes and standbys may differ, for both multiply everything that is billed by the node."""
+    if max(before.backup_gb - before.nodes * before.storage_gb, after.backup_gb - after.nodes * after.storage_gb) > 0:
+        return None
     same = (before.sku, before.location, before.storage_gb, _extra_iops(before)) == (
         after.sku,
         after.location,
@@ -176,5 +186,6 @@ def _missing(shape: Shape, cost: Monthly) -> tuple[str, ...]:
         (cost.compute, f"compute {shape.sku}"),
         (cost.storage, "storage"),
         (cost.iops, "extra IOPS"),
+        (cost.backup, "backups"),
     )
     return tuple(f"{name} in {shape.location}" for value, name in parts if value is None)

@@ -90,7 +90,7 @@ def test_irregular_names_give_one_price_per_series_and_vcore() -> None:
         "Standard_B1ms": 0.018,
         "Standard_B4ms": 0.29,
     }
-    assert (found.storage_gb_month, found.iops_month) == (0.12, 0.05)
+    assert (found.storage_gb_month, found.iops_month, found.backup_gb_month) == (0.12, 0.05, 0.1)
 
 
 def test_what_cannot_be_told_is_left_out_and_said() -> None:

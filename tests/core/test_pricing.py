@@ -29,6 +29,7 @@ FILE: dict[str, Any] = {
             "compute_hour": {"Ddsv5": 0.1, "Standard_D8ds_v5": 0.6, "Standard_B2s": 0.05},
             "storage_gb_month": 0.1,
             "iops_month": 0.02,
+            "backup_gb_month": 0.1,
         },
         "westeurope": {"source": "with gaps", "date": "2026-10-01", "storage_gb_month": 0.1},
     },
@@ -60,6 +61,26 @@ def test_a_size_with_a_price_of_its_own_wins_over_its_series() -> None:
 def test_only_iops_beyond_those_of_the_storage_cost() -> None:
     assert monthly(replace(SHAPE, iops=500), prices()).iops == 0
     assert monthly(replace(SHAPE, iops=600), prices()).iops == pytest.approx(4 * 100 * 0.02)
+
+
+def test_backups_are_free_up_to_the_storage_of_all_nodes() -> None:
+    assert monthly(replace(SHAPE, backup_gb=4 * 128), prices()).backup == 0
+    assert monthly(replace(SHAPE, backup_gb=600), prices()).backup == pytest.approx((600 - 4 * 128) * 0.1)
+
+
+def test_more_nodes_keep_more_backups_free() -> None:
+    before = replace(SHAPE, backup_gb=600)
+    change = cost_change(before, replace(before, nodes=8), prices())
+    assert change.after.backup == 0
+    assert change.ratio is not None
+    assert change.ratio < 2
+
+
+def test_backups_beyond_what_is_free_need_a_price() -> None:
+    before = replace(SHAPE, location="westeurope", backup_gb=600)
+    change = cost_change(before, replace(before, nodes=8), prices())
+    assert "backups in westeurope" in change.missing
+    assert change.ratio is None, "backups do not grow with the nodes"
 
 
 def test_an_unknown_price_gives_the_ratio_and_says_what_is_missing() -> None:
