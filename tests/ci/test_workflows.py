@@ -60,6 +60,7 @@ def test_rights_are_given_job_by_job_and_only_those_needed() -> None:
         "lint": {"contents": "read"},
         "ci": {"contents": "read"},
         "preview": {"contents": "read", "id-token": "write"},
+        "fork": {"contents": "read"},
         "comment": {"pull-requests": "write"},
     }
 
@@ -129,10 +130,12 @@ def checkout(project: Project) -> dict[str, str]:
     return project.environment | {"PATH": f"{project.folder / 'bin'}:{TOOLS}:{os.environ['PATH']}"}
 
 
-def commit_and_preview(project: Project, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def commit_and_preview(
+    project: Project, environment: dict[str, str], *options: str
+) -> subprocess.CompletedProcess[str]:
     subprocess.run([*GIT, "add", "."], cwd=project.folder, check=True, timeout=30)
     subprocess.run([*GIT, "commit", "-qm", "next"], cwd=project.folder, check=True, timeout=30)
-    command = [str(project.folder / ".ci" / "preview"), "HEAD^"]
+    command = [str(project.folder / ".ci" / "preview"), *options, "HEAD^"]
     return subprocess.run(
         command, cwd=project.folder.parent, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -149,6 +152,28 @@ def test_the_changed_stack_is_previewed_with_nodes_services_and_moves(lab_projec
     assert "grow the cluster from 4 to 8 nodes" in done.stdout
     assert "create role user_service" in done.stdout
     assert "(update) of local" in done.stdout
+
+
+def test_a_fork_gets_its_preview_from_the_snapshot_of_the_branch_it_goes_to(
+    lab_project: tuple[Project, str],
+) -> None:
+    project, _engine = lab_project
+    saved = project.folder / "stacks" / "snapshots" / "local.json"
+    saved.parent.mkdir()
+    project.run("snapshot", "-o", str(saved))
+    environment = {
+        name: value for name, value in checkout(project).items() if not name.startswith(("ARM_", "AZURE_", "PULUMI_"))
+    }
+    (project.folder / "bin" / "pulumi").unlink()
+    saved.write_text("{}", "utf-8")
+    stack = project.folder / "stacks" / "Pulumi.local.yaml"
+    stack.write_text(stack.read_text("utf-8").replace("elastic-cluster:nodes: 4", "elastic-cluster:nodes: 8"), "utf-8")
+    project.run("lab", "down", "--delete")
+    done = commit_and_preview(project, environment, "--snapshots")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("## Stack `local`\n")
+    assert "4 → 8" in done.stdout or "4 -> 8" in done.stdout
+    assert "From the cluster as it was saved on 20" in done.stdout
 
 
 def test_only_stacks_that_are_touched_are_previewed(project: Project) -> None:
