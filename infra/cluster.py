@@ -11,6 +11,7 @@ from pulumi_azure_native import dbforpostgresql as postgresql
 
 from infra.settings import Settings
 from orchestrator.core.limits import standard_ports
+from orchestrator.core.parameters import declared_parameters
 from orchestrator.core.spec import ClusterSpec
 
 DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
@@ -63,7 +64,7 @@ class ElasticCluster(pulumi.ComponentResource):
                 tenant_id=spec.authentication.entra.tenant_id if spec.authentication.entra else None,
                 opts=self._after(last),
             )
-        for parameter, value in parameters(spec).items():
+        for parameter, value in declared_parameters(spec).items():
             last = postgresql.Configuration(
                 f"parameter-{parameter}",
                 **below,
@@ -78,21 +79,6 @@ class ElasticCluster(pulumi.ComponentResource):
         return pulumi.ResourceOptions(
             parent=self, depends_on=[last], retain_on_delete=retain_on_delete, deleted_with=self.server
         )
-
-
-def parameters(spec: ClusterSpec) -> dict[str, str]:
-    """Server parameters in the order in which they are set: PgBouncer's exist only once it is enabled."""
-    if not spec.pgbouncer.enabled:
-        return dict(sorted(spec.server_parameters.items()))
-    pooler = spec.pgbouncer
-    return {
-        "pgbouncer.enabled": "true",
-        "pgbouncer.pool_mode": pooler.pool_mode,
-        "pgbouncer.default_pool_size": str(pooler.default_pool_size),
-        "pgbouncer.max_client_conn": str(pooler.max_client_conn),
-        "pgbouncer.max_prepared_statements": str(pooler.max_prepared_statements),
-        **dict(sorted(spec.server_parameters.items())),
-    }
 
 
 def connections(spec: ClusterSpec, host: str) -> dict[str, dict[str, str | int]]:

@@ -84,11 +84,18 @@ def status(stack: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--check", is_flag=True, help="Look for drift instead: end with 3 where the stack file is not true.")
 @stack_option
 @json_option
 @rebalance_options
-def plan(stack: str, as_json: bool, strategy: str | None, transfer_mode: str, parallel: int | None) -> None:
+def plan(
+    check: bool, stack: str, as_json: bool, strategy: str | None, transfer_mode: str, parallel: int | None
+) -> None:
     """What has to happen to make the stack file true. Changes nothing."""
+    if check:
+        from orchestrator.cli.drift_verbs import check_drift
+
+        sys.exit(check_drift(_root(), stack, as_json))
     from orchestrator.cli.verbs import show_plan
 
     show_plan(_root(), stack, as_json, strategy, transfer_mode, parallel)

@@ -13,6 +13,7 @@ import click
 from orchestrator.cli import stackfile
 from orchestrator.cli.running import print_json
 from orchestrator.core.errors import LabRefused
+from orchestrator.core.parameters import declared_parameters
 from orchestrator.core.spec import NAMESPACE, ClusterSpec
 from orchestrator.lab import manager
 from orchestrator.lab.discover import survey
@@ -159,6 +160,9 @@ def _server_facts(spec: ClusterSpec) -> dict[str, object]:
         "ha_mode": spec.high_availability,
         "backup_days": spec.backup.retention_days,
         "tags": dict(spec.tags),
+        "parameters": {
+            name: value for name, value in declared_parameters(spec).items() if name.startswith("pgbouncer.")
+        },
     }
 
 

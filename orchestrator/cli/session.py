@@ -44,6 +44,7 @@ class Session:
     citus: CitusClient
     world: World
     services: DeclaredServices | None
+    control: ArmClient | None
 
     def replan(self, wanted: Wanted) -> Run[tuple[Plan, ClusterState]]:
         declared = self.services if wanted.services else None
@@ -73,7 +74,7 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
             citus.lock()
         journal = OperationJournal(lambda: citus.connection)
         world = World(citus, arm, declared.client if declared is not None else None, journal)
-        yield Session(file, root, login, citus, world, declared)
+        yield Session(file, root, login, citus, world, declared, arm)
 
 
 def _declared(stack: ExitStack, root: Path, file: StackFile, login: Login) -> DeclaredServices:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused
 from orchestrator.core.server import (
+    FirewallRuleReading,
     Operation,
     OperationReading,
     OperationStatus,
@@ -143,6 +144,15 @@ class ArmClient:
             if configuration.name and configuration.name.lower() in wanted and configuration.properties
         }
 
+    def read_firewall_rules(self) -> tuple[FirewallRuleReading, ...]:
+        with self._errors("Reading the firewall rules"):
+            rules = list(self._sdk.firewall_rules.list_by_server(self.resource_group, self.server_name))
+        return tuple(
+            FirewallRuleReading(rule.name or "", rule.properties.start_ip_address, rule.properties.end_ip_address)
+            for rule in rules
+            if rule.properties
+        )
+
     def start_set_parameter(self, name: str, value: str, *, source: str = "user-override") -> Operation:
         """Set one parameter. Resetting it is: its default as `value`, and `system-default` as `source`."""
         accepted = _Accepted()
@@ -177,6 +187,8 @@ class ArmClient:
             ha_mode=str(_value(availability.mode) or "Disabled") if availability else "Disabled",
             storage_gb=(storage.storage_size_gb or 0) if storage else 0,
             resource_id=server.id or "",
+            backup_days=properties.backup.backup_retention_days if properties.backup else None,
+            public_access=_public(properties.network),
         )
 
     @contextmanager
@@ -214,6 +226,12 @@ class ArmClient:
         if status == 403:
             fix = f"This login needs the role Contributor on resource group {self.resource_group!r}."
         return ArmError(doing, code, text, status=status, fix=fix)
+
+
+def _public(network: Any) -> bool | None:
+    """None where ARM does not say."""
+    said = _value(network.public_network_access) if network else None
+    return None if said is None else str(said) == "Enabled"
 
 
 def _parameter(properties: ConfigurationProperties) -> Parameter:

@@ -1,7 +1,8 @@
 """The catalog queries of `services.py`. Text only; names of roles and schemas are bound as arrays.
 
 Catalogs are read directly: the views citus_tables and citus_shards ask every node on every read. Citus hides shards
-from pg_class, so every list of tables is taken from there.
+from pg_class, so every list of tables is taken from there. Grants to PUBLIC read as those of `public`, a name that no
+role can have.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ ROLES: LiteralString = """
 
 SCHEMAS: LiteralString = """
     SELECT space.nspname AS name, owner.rolname AS owner, tenant.colocationid AS colocation_id,
-           ARRAY(SELECT role.rolname::text FROM aclexplode(space.nspacl) acl
-                 JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
+           ARRAY(SELECT coalesce(role.rolname::text, 'public') FROM aclexplode(space.nspacl) acl
+                 LEFT JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
                  WHERE acl.privilege_type = 'USAGE') AS usage
     FROM pg_catalog.pg_namespace space
     JOIN pg_catalog.pg_roles owner ON owner.oid = space.nspowner
@@ -39,11 +40,12 @@ SCHEMAS: LiteralString = """
 """
 
 DEFAULT_GRANTS: LiteralString = """
-    SELECT space.nspname AS schema, role.rolname AS grantee, array_agg(acl.privilege_type::text) AS privileges
+    SELECT space.nspname AS schema, coalesce(role.rolname, 'public') AS grantee,
+           array_agg(acl.privilege_type::text) AS privileges
     FROM pg_catalog.pg_default_acl acls
     JOIN pg_catalog.pg_namespace space ON space.oid = acls.defaclnamespace AND space.nspowner = acls.defaclrole
     CROSS JOIN aclexplode(acls.defaclacl) acl
-    JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
+    LEFT JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
     WHERE acls.defaclobjtype = 'r' AND space.nspname = ANY(%s)
     GROUP BY 1, 2
 """
@@ -112,12 +114,12 @@ FOREIGN_KEYS: LiteralString = """
 """
 
 TABLE_GRANTS: LiteralString = """
-    SELECT space.nspname AS schema, class.relname AS "table", role.rolname AS grantee,
+    SELECT space.nspname AS schema, class.relname AS "table", coalesce(role.rolname, 'public') AS grantee,
            array_agg(acl.privilege_type::text) AS privileges
     FROM pg_catalog.pg_class class
     JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
     CROSS JOIN aclexplode(class.relacl) acl
-    JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
+    LEFT JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
     WHERE space.nspname = ANY(%s) AND class.relkind IN ('r', 'p') AND acl.grantee <> class.relowner
     GROUP BY 1, 2, 3
 """

@@ -74,12 +74,12 @@ def _role(service: ServiceSpec, role: Role | None) -> Iterator[EnsureRole]:
         or step.grant_to_admin
         or not role.can_login
         or role.connection_limit != service.connection_limit
-        or not _finds_schema(role.search_path, service)
+        or not finds_schema(role.search_path, service)
     ):
         yield step
 
 
-def _finds_schema(search_path: str | None, service: ServiceSpec) -> bool:
+def finds_schema(search_path: str | None, service: ServiceSpec) -> bool:
     """Whether unqualified names of the role lead to its schema. PostgreSQL's default is `"$user", public`."""
     first = "$user" if search_path is None else first_schema(search_path)
     return service.schema_name == (service.role_name if first == "$user" else first)

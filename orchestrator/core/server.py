@@ -26,6 +26,8 @@ class ServerReading:
     ha_mode: str
     storage_gb: int
     resource_id: str
+    backup_days: int | None = None
+    public_access: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +58,12 @@ class Parameter:
     read_only: bool
     dynamic: bool
     pending_restart: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallRuleReading:
+    """Addresses that may reach the public endpoint, first and last included."""
+
+    name: str
+    start_ip: str
+    end_ip: str

@@ -35,6 +35,8 @@ def test_reads_the_server(client: ArmClient, arm: ArmLab) -> None:
         ha_mode="Disabled",
         storage_gb=128,
         resource_id=arm.server_path,
+        backup_days=7,
+        public_access=True,
     )
 
 

@@ -25,7 +25,10 @@ _PATCHABLE = ("sku", "tags", "identity", "properties")
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The lab's server as it is to look like when it is first seen. `host` is what GET calls its domain name."""
+    """The lab's server as it is to look like when it is first seen. `host` is what GET calls its domain name.
+
+    `parameters` are those that only Azure knows, PgBouncer's for example: the lab's own pooler does not follow them.
+    """
 
     subscription_id: str
     resource_group: str
@@ -41,6 +44,7 @@ class ServerFacts:
     ha_mode: str = "Disabled"
     backup_days: int = 7
     tags: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -103,6 +107,7 @@ def new_record(facts: ServerFacts, nodes: int, created_at: str) -> ServerRecord:
     return ServerRecord(
         facts.subscription_id, facts.resource_group, facts.name, display_name(facts.location), created_at,
         {"name": facts.sku, "tier": facts.tier}, properties, dict(facts.tags),
+        parameter_sources=dict.fromkeys(facts.parameters, "user-override"), static_parameters=dict(facts.parameters),
     )  # fmt: skip
 
 
