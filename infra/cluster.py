@@ -86,7 +86,7 @@ def connections(spec: ClusterSpec, host: str) -> dict[str, dict[str, str | int]]
     ports = standard_ports()
     offered = ["direct", "balanced", *(("pooled", "balanced_pooled") if spec.pgbouncer.enabled else ())]
     return {
-        name: {"host": host, "port": ports[name], "dbname": spec.database, "sslmode": "require"} for name in offered
+        name: {"host": host, "port": ports[name], "dbname": spec.database, "sslmode": "verify-full"} for name in offered
     }
 
 

@@ -191,6 +191,20 @@ _LOGIN_FIXES: tuple[tuple[str, str], ...] = (
     (r'too many connections for role "(.+?)"', "Close idle connections of the role, or raise its connectionLimit"),
     (r"is not permitted to log in", "ALTER ROLE ... LOGIN, as an administrator"),
 )
+# Nothing was sent to a server that could not prove its name.
+_UNPROVED_FIXES: tuple[tuple[str, str], ...] = (
+    (
+        r"certificate verify failed|root certificate file",
+        "No certificate authority that this machine trusts vouches for the server. Install the authority's certificate "
+        "in the system, or name its file in PGSSLROOTCERT; nothing was sent",
+    ),
+    (
+        r"server certificate for .* does not match host name|host name .* does not match",
+        "The certificate is of another host. Connect by the name in it, or set endpoint.sslmode: verify-ca where a "
+        "tunnel or a private name stands in between; nothing was sent",
+    ),
+    (r"server does not support SSL", "Set endpoint.sslmode: disable only for a server on this machine"),
+)
 _UNREACHABLE_FIX = (
     "Check that the cluster runs (`orchestrator lab status` for a lab) "
     "and that host and port in the stack file are right"
@@ -262,7 +276,8 @@ def _connecting(error: psycopg.Error, endpoint: str, role: str) -> LoginRefused 
     for pattern, fix in _LOGIN_FIXES:
         if re.search(pattern, reason):
             return LoginRefused(role or "the user", endpoint, reason, fix + ".")
-    return ClusterUnreachable(endpoint, reason, _UNREACHABLE_FIX + ".")
+    unproved = next((fix for pattern, fix in _UNPROVED_FIXES if re.search(pattern, reason)), None)
+    return ClusterUnreachable(endpoint, reason, (unproved or _UNREACHABLE_FIX) + ".")
 
 
 def _clean(text: str) -> str:

@@ -1,12 +1,14 @@
 """Where the cluster answers, and connections to it: as the administrator or as any role, through any of its ports.
 
 The administrator logs in with a password or with an Entra token. A token lasts about an hour and is only needed to
-connect, so every connection asks for one that is still good.
+connect, so every connection asks for one that is still good. Unless the stack file says otherwise the server has to
+prove its name with a certificate that the system trusts: a password must not go to whoever answers.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,15 @@ from orchestrator.core.spec import ClusterSpec
 
 CONNECT_TIMEOUT = 10
 DEFAULT_VARIABLE = "ORCHESTRATOR_ADMIN_PASSWORD"
+VERIFIED = frozenset({"verify-ca", "verify-full"})
+# Debian, Fedora, openSUSE, Alpine and macOS, BSDs. The OpenSSL in psycopg's wheels looks elsewhere.
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+)
 
 
 class PasswordMissing(Refused):
@@ -55,7 +66,8 @@ class Login:
 def administrator(spec: ClusterSpec, root: Path, environment: Mapping[str, str] = os.environ) -> Login:
     """Raises PasswordMissing, and UnencryptedToken where an Entra token would travel in the clear."""
     place = spec.endpoint
-    host, sslmode = (place.host, place.sslmode) if place else (f"{spec.name}.postgres.database.azure.com", "require")
+    host = place.host if place else f"{spec.name}.postgres.database.azure.com"
+    sslmode = place.sslmode if place else "verify-full"
     if spec.database_login.method == "entra":
         if sslmode in {"disable", "prefer"} and host not in LOOPBACK:
             raise UnencryptedToken(host, sslmode)
@@ -87,12 +99,25 @@ def connect(login: Login, *, user: str | None = None, password: str | None = Non
             user=role,
             password=login.password() if user is None else password,
             sslmode=login.sslmode,
+            sslrootcert=trusted_certificates() if login.sslmode in VERIFIED else None,
             connect_timeout=CONNECT_TIMEOUT,
             application_name="orchestrator",
             autocommit=True,
             # Migrations and catalog reads go through the coordinator with few repeats: nothing to gain from these.
             prepare_threshold=None,
         )
+
+
+def trusted_certificates(environment: Mapping[str, str] = os.environ) -> str | None:
+    """For libpq's sslrootcert: the system's certificates; None where PGSSLROOTCERT names others, which libpq reads.
+
+    `system` is libpq's own word for them (PostgreSQL 16) and means the OpenSSL that libpq was built with.
+    """
+    if environment.get("PGSSLROOTCERT"):
+        return None
+    named = environment.get("SSL_CERT_FILE")
+    candidates = [named] if named else [ssl.get_default_verify_paths().cafile, *BUNDLES]
+    return next((path for path in candidates if path and Path(path).is_file()), "system")
 
 
 def _password(spec: ClusterSpec, root: Path, environment: Mapping[str, str]) -> str:

@@ -174,7 +174,10 @@ class Endpoint(Model):
     ports: Ports
     arm: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
     engine: Literal["docker", "native", "embedded"] | None = None
-    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "require"
+    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        default="verify-full",
+        description="verify-full: the server proves its name with a certificate the system trusts.",
+    )
 
 
 class ClusterSpec(Model):

@@ -87,7 +87,7 @@ def spec(**more: Any) -> ClusterSpec:
 def test_entra_needs_no_password_and_logs_in_as_the_named_role(tmp_path: Path) -> None:
     entra = spec(databaseLogin={"method": "entra", "role": PRINCIPAL})
     found = administrator(entra, tmp_path, {})
-    assert (found.user, found.sslmode) == (PRINCIPAL, "require")
+    assert (found.user, found.sslmode) == (PRINCIPAL, "verify-full")
     assert isinstance(found.password, EntraPassword)
 
 
