@@ -33,7 +33,7 @@ from orchestrator.core.timing import RunTiming
 
 # Two 32-bit keys of the run's advisory lock: "orch" in ASCII, and 1 for "one run per cluster".
 LOCK = (0x6F726368, 1)
-_MOVE = re.compile(r"citus_move_shard_placement\((\d+),")
+_MOVE = re.compile(r"citus_move_shard_placement\((\d+),\s*(\d+),\s*(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +212,11 @@ class CitusClient:
 
 def _task(row: dict[str, Any], progress: Mapping[int, dict[str, Any]]) -> RebalanceTask:
     found = _MOVE.search(row["command"])
-    shard_id = int(found[1]) if found else None
-    seen = progress.get(shard_id) if shard_id is not None and row["status"] == "running" else None
+    if found is None:
+        return RebalanceTask(**row)
+    shard_id, source, target = map(int, found.groups())
+    task = RebalanceTask(**row, shard_id=shard_id, source=source, target=target)
+    seen = progress.get(shard_id) if task.status == "running" else None
     if seen is None:
-        return RebalanceTask(**row, shard_id=shard_id)
-    return RebalanceTask(
-        **row, shard_id=shard_id, phase=seen["phase"], bytes_done=seen["done"], bytes_total=seen["total"]
-    )
+        return task
+    return replace(task, phase=seen["phase"], bytes_done=seen["done"], bytes_total=seen["total"])

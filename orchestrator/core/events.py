@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,55 @@ class MovesTimed:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveStarted:
+    """A shard group begins to move. `source` and `target` are node ids; `bytes` is None where the size is unknown.
+
+    `way` is who moves it: a task of Citus' background job, or a statement of ours.
+    """
+
+    number: int
+    shard_id: int
+    name: str
+    source: int
+    target: int
+    bytes: int | None
+    mode: str
+    way: Literal["job", "direct"]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveEnded:
+    """`write_pause_seconds` is how long writes to the group can have waited, as far as that is known."""
+
+    number: int
+    shard_id: int
+    outcome: Literal["done", "failed"]
+    seconds: float
+    write_pause_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySeen:
+    """One look of the probe statement, and what the run makes of it."""
+
+    milliseconds: float
+    state: Literal["going", "slowed", "paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Data and metadata were compared with what was there before: what was looked at, and what was not as it was."""
+
+    number: int
+    schemas: int
+    tables: int
+    rows: int
+    mode: str
+    seconds: float
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something the user should know that is neither progress nor failure."""
 
@@ -80,14 +129,19 @@ class Waiting:
     since: float | None = None
 
 
-Event: TypeAlias = StepStarted | StepProgress | StepSucceeded | StepFailed | MovesTimed | Notice
+MoveEvent: TypeAlias = MoveStarted | MoveEnded | MovesTimed
+Event: TypeAlias = StepStarted | StepProgress | StepSucceeded | StepFailed | MoveEvent | LatencySeen | Verified | Notice
 
 EVENT_TYPES = {
     StepStarted: "step_started",
     StepProgress: "step_progress",
     StepSucceeded: "step_succeeded",
     StepFailed: "step_failed",
+    MoveStarted: "move_started",
+    MoveEnded: "move_ended",
     MovesTimed: "moves_timed",
+    LatencySeen: "latency_seen",
+    Verified: "verified",
     Notice: "notice",
 }
 

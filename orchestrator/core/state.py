@@ -49,7 +49,7 @@ class ShardGroup:
 class RebalanceTask:
     """One task of a background job. `retries` counts failures so far; `message` is the last one's text.
 
-    `shard_id` is None for the task that copies reference tables to new nodes.
+    `shard_id` is None for the task that copies reference tables to new nodes, and so are the node ids.
     """
 
     task_id: int
@@ -61,6 +61,8 @@ class RebalanceTask:
     phase: str | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
+    source: int | None = None
+    target: int | None = None
 
     @property
     def ended(self) -> bool:

@@ -15,7 +15,7 @@ from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
 from orchestrator.core.steps import RebalanceShards, TransferMode
 from orchestrator.workflow.protocols import Database
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
-from orchestrator.workflow.watch import MoveWatch
+from orchestrator.workflow.watch import JobMoves, MoveWatch
 
 # A move that failed this often, about a minute and a half after its first try, is not suffering from a passing fault.
 HOPELESS_RETRIES = 3
@@ -53,9 +53,11 @@ def follow(
     pause = Pause(longest=2.0)
     now = yield Waiting(0, "the rebalance starts", NO_TIMEOUT)
     watch = MoveWatch(sizes, AZURE.moves[mode], now)
+    moves = JobMoves(number, mode, sizes, names, now)
     while True:
         job = yield from when_connected(lambda: database.read_job(job_id), f"read job {job_id}")
         watch.see(job, now)
+        yield from moves.changes(job, now)
         for task in job.tasks:
             if task.retries > reported.get(task.task_id, 0) and not task.ended:
                 reported[task.task_id] = task.retries

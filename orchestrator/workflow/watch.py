@@ -6,11 +6,11 @@ many it adds up to what they took.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.core.estimate import MoveCost, fit
-from orchestrator.core.events import MovesTimed
+from orchestrator.core.events import MoveEnded, MoveStarted, MovesTimed
 from orchestrator.core.state import RebalanceJob, RebalanceTask
 
 
@@ -70,3 +70,33 @@ class MoveWatch:
 
     def _expected(self, task: RebalanceTask, cost: MoveCost) -> float:
         return cost.seconds(self.sizes.get(task.shard_id or 0, 0))
+
+
+@dataclass(slots=True)
+class JobMoves:
+    """The moves of a job as events, told from its tasks. One that began and ended between two looks yields both."""
+
+    number: int
+    mode: str
+    sizes: Mapping[int, int]
+    names: Mapping[int, str]
+    last: float
+    began: dict[int, float] = field(default_factory=dict)
+    over: set[int] = field(default_factory=set)
+
+    def changes(self, job: RebalanceJob, now: float) -> Iterator[MoveStarted | MoveEnded]:
+        """`now` in seconds since the start of the run. A move that failed and is tried again counts as one."""
+        for task in job.tasks:
+            shard_id = task.shard_id
+            if shard_id is None or task.source is None or task.target is None or task.task_id in self.over:
+                continue
+            if task.task_id not in self.began and task.status in {"running", "done", "error"}:
+                self.began[task.task_id] = now if task.status == "running" else self.last
+                name = self.names.get(shard_id, f"shard {shard_id}")
+                size = self.sizes.get(shard_id)
+                yield MoveStarted(self.number, shard_id, name, task.source, task.target, size, self.mode, "job")
+            if task.task_id in self.began and task.ended:
+                self.over.add(task.task_id)
+                seconds = round(now - self.began[task.task_id], 3)
+                yield MoveEnded(self.number, shard_id, "done" if task.status == "done" else "failed", seconds)
+        self.last = now

@@ -14,12 +14,16 @@ from orchestrator.cli.views import HumanView, JsonLines, placement_lines, plan_l
 from orchestrator.core.events import (
     EVENT_TYPES,
     Event,
+    LatencySeen,
+    MoveEnded,
+    MoveStarted,
     MovesTimed,
     Notice,
     StepFailed,
     StepProgress,
     StepStarted,
     StepSucceeded,
+    Verified,
 )
 from orchestrator.core.placement import after
 from orchestrator.core.plan import Plan, Wanted, make_plan
@@ -59,11 +63,15 @@ EVENTS: tuple[tuple[float, Event], ...] = (
     (1.0, StepProgress(1, "Azure is adding nodes")),
     (271.5, StepSucceeded(1, "grow the cluster from 2 to 4 nodes")),
     (271.5, StepStarted(2, 3, "rebalance with by_disk_size: 3 moves")),
+    (272.0, MoveStarted(2, 105, "tenant5", 2, 4, 240 * MB, "auto", "job")),
+    (272.5, LatencySeen(1.25, "going")),
     (280.0, StepProgress(2, "moving tenant5 (Copying Data)", 1, 3, 240 * MB, 480 * MB, 17.0)),
     (281.0, Notice("Move of tenant4 failed, Citus tries again: could not fetch disk stats")),
+    (299.0, MoveEnded(2, 105, "done", 27.0)),
     (300.0, MovesTimed(2, 7, 3, 480 * MB, 2.5, 26.0, 4.0)),
     (300.0, StepSucceeded(2, "rebalance with by_disk_size: 3 moves", "job 7: 3 of 3 tasks done")),
     (300.0, StepStarted(3, 3, "verify nodes, placement and settings")),
+    (300.1, Verified(3, 6, 6, 1200, "quick", 0.1, ("tenant5: 3 rows are gone",))),
     (300.2, StepFailed(3, "verify nodes, placement and settings", "3 of 4 nodes are active")),
 )
 

@@ -203,7 +203,9 @@ class Simulator:
             retries = int(max(0.0, self.now - done_at) / 20) + 1 if message and self.now >= done_at else 0
             waiting = "runnable" if retries else "running"
             status = "done" if done else "cancelled" if job_id in self.cancelled else waiting
-            tasks.append(RebalanceTask(number, status, command, group.shard_id, retries, message if retries else ""))
+            text = message if retries else ""
+            nodes = {"source": group.node_id, "target": target}
+            tasks.append(RebalanceTask(number, status, command, group.shard_id, retries, text, **nodes))
         ended = all(task.ended for task in tasks)
         state = "cancelled" if job_id in self.cancelled else "finished" if ended else "running"
         return RebalanceJob(job_id, state, tuple(tasks))

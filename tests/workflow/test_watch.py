@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.core.estimate import MoveCost
+from orchestrator.core.events import MoveEnded, MoveStarted
 from orchestrator.core.state import RebalanceJob, RebalanceTask
-from orchestrator.workflow.watch import MoveWatch
+from orchestrator.workflow.watch import JobMoves, MoveWatch
 
 MB = 2**20
 KNOWN = MoveCost(9.0, 1 / (10 * MB))
@@ -90,3 +92,22 @@ def test_before_the_first_move_has_ended_nothing_is_said() -> None:
     watch = MoveWatch({101: 0, 102: 0}, KNOWN, 0.0)
     watch.see(looked_at(spans, 5.0), 5.0)
     assert watch.left(looked_at(spans, 5.0)) is None
+
+
+def test_every_move_of_a_job_is_told_to_begin_and_to_end_once() -> None:
+    """Also those that were over between two looks."""
+    spans = in_a_row([0.3, 5.0, 0.4, 7.0, 0.2], 1.0, 2)
+    moves = JobMoves(2, "auto", {101: 7}, {101: "tenant"}, 0.0)
+    seen: list[tuple[float, MoveStarted | MoveEnded]] = []
+    for look in range(12):
+        now = look * 2.0
+        tasks = tuple(replace(task, source=1, target=3) for task in looked_at(spans, now).tasks)
+        seen += [(now, event) for event in moves.changes(RebalanceJob(7, "running", tasks), now)]
+    started = [event.shard_id for _, event in seen if isinstance(event, MoveStarted)]
+    ended = {event.shard_id: event for _, event in seen if isinstance(event, MoveEnded)}
+    assert sorted(started) == sorted(ended) == [101, 102, 103, 104, 105]
+    assert len(seen) == 10
+    assert seen[0][1] == MoveStarted(2, 101, "tenant", 1, 3, 7, "auto", "job")
+    for number, (start, end) in enumerate(spans):
+        assert ended[101 + number].seconds == pytest.approx(end - start, abs=2.0)
+        assert ended[101 + number].outcome == "done"
