@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from orchestrator.cli import stackfile
 from orchestrator.cli.gates import first_failure, parse_gates
 from orchestrator.cli.running import print_json
+from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import Refused, TooManyNodes
-from orchestrator.core.estimate import defaults_for
 from orchestrator.core.limits import limit
 from orchestrator.core.plan import Wanted
 from orchestrator.core.preview import azure_name, make_preview, spec_of

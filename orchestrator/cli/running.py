@@ -14,8 +14,9 @@ import click
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines, time_text
 from orchestrator.core.calibration import run_timing
+from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import OrchestratorError, Refused
-from orchestrator.core.estimate import Estimate, defaults_for, estimate
+from orchestrator.core.estimate import Estimate, estimate
 from orchestrator.core.events import Event
 from orchestrator.core.plan import Plan, Wanted
 from orchestrator.core.report import (

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.core.connections import Budget, Pools, budget
+from orchestrator.core.cost import Defaults
 from orchestrator.core.errors import Refused, ScaleInRefused
-from orchestrator.core.estimate import Defaults, Estimate, estimate
+from orchestrator.core.estimate import Estimate, estimate
 from orchestrator.core.limits import limit
 from orchestrator.core.placement import with_future_nodes
 from orchestrator.core.plan import Plan, Wanted, make_plan

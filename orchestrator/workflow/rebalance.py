@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator.core.cost import AZURE
 from orchestrator.core.errors import RebalanceFailed, RebalanceRunning
-from orchestrator.core.estimate import AZURE
 from orchestrator.core.events import Notice, StepProgress, Waiting
 from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
 from orchestrator.core.steps import RebalanceShards, TransferMode

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.core.estimate import MoveCost, fit
+from orchestrator.core.cost import MoveCost, fit
 from orchestrator.core.events import MoveEnded, MoveStarted, MovesTimed
 from orchestrator.core.state import RebalanceJob, RebalanceTask
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core import estimate as module
-from orchestrator.core.estimate import AZURE, LAB, MoveCost, estimate, fit, makespan, move_cost
+from orchestrator.core.cost import AZURE, LAB, MoveCost, fit, makespan, move_cost
+from orchestrator.core.estimate import estimate
 from orchestrator.core.placement import Move
 from orchestrator.core.plan import Wanted, make_plan
 from orchestrator.core.state import ClusterState

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.cost import AZURE
 from orchestrator.core.errors import ScaleInRefused
-from orchestrator.core.estimate import AZURE
 from orchestrator.core.plan import Wanted
 from orchestrator.core.preview import Preview, make_preview, recommend, replacements, spec_of
 from orchestrator.core.pricing import shipped_prices

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.estimate import MoveCost
+from orchestrator.core.cost import MoveCost
 from orchestrator.core.events import MoveEnded, MoveStarted
 from orchestrator.core.state import RebalanceJob, RebalanceTask
 from orchestrator.workflow.watch import JobMoves, MoveWatch
