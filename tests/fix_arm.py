@@ -75,12 +75,13 @@ class Clock:
 
 
 class ArmLab:
-    """One emulator, its cluster, and ways to talk to it."""
+    """One emulator, its cluster, and ways to talk to it. `empty`: no server until one is created by PUT."""
 
-    def __init__(self, state_file: Path | None = None) -> None:
-        self.backend = MemoryBackend()
+    def __init__(self, state_file: Path | None = None, *, empty: bool = False) -> None:
+        self.backend = MemoryBackend(0 if empty else 2)
         self.clock = Clock()
-        self.facts = ServerFacts(SUBSCRIPTION, "rg-lab", "elk1", location="northeurope", database="citus")
+        facts = ServerFacts(SUBSCRIPTION, "rg-lab", "elk1", location="northeurope", database="citus")
+        self.facts = None if empty else facts
         self.state_file = state_file
         self.emulator = self._new(0)
 
@@ -136,6 +137,14 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
 @pytest.fixture
 def arm() -> Iterator[ArmLab]:
     lab = ArmLab()
+    yield lab
+    lab.emulator.stop()
+
+
+@pytest.fixture
+def empty_arm(tmp_path: Path) -> Iterator[ArmLab]:
+    """A subscription with nothing in it, kept in a file."""
+    lab = ArmLab(tmp_path / "arm.json", empty=True)
     yield lab
     lab.emulator.stop()
 
