@@ -11,33 +11,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
+from orchestrator.cli.options import F, json_option, root_folder, stack_option
+from orchestrator.cli.service_app import register
 from orchestrator.core.errors import OrchestratorError
 
-F = TypeVar("F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 INTERRUPTED = 130
 FILE = click.Path(path_type=Path, dir_okay=False)
 MODES = click.Choice(["auto", "force_logical", "block_writes"])
-
-
-def stack_option(function: F) -> F:
-    return click.option(
-        "--stack",
-        default="local",
-        show_default=True,
-        envvar="ORCHESTRATOR_STACK",
-        help="Stack file: stacks/Pulumi.<stack>.yaml.",
-    )(function)
-
-
-def json_option(function: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(function)
 
 
 def run_options(function: F) -> F:
@@ -54,6 +40,21 @@ def run_options(function: F) -> F:
 
 def rebalance_options(function: F) -> F:
     for option in (
+        click.option(
+            "--max-write-pause",
+            type=click.IntRange(min=10),
+            default=500,
+            show_default=True,
+            metavar="MS",
+            help="Longest wait of a write for a direct move; what does not fit is copied logically.",
+        ),
+        click.option(
+            "--moves",
+            type=click.Choice(["auto", "direct", "job"]),
+            default="auto",
+            show_default=True,
+            help="Who moves: Citus' background job, or direct moves; auto takes the faster one and says why.",
+        ),
         click.option(
             "--parallel", type=click.IntRange(1, 64), help="Moves at once. Default: two per node on the narrower side."
         ),
@@ -88,9 +89,7 @@ def status(stack: str, as_json: bool) -> None:
 @stack_option
 @json_option
 @rebalance_options
-def plan(
-    check: bool, stack: str, as_json: bool, strategy: str | None, transfer_mode: str, parallel: int | None
-) -> None:
+def plan(check: bool, stack: str, as_json: bool, **moving: Any) -> None:
     """What has to happen to make the stack file true. Changes nothing."""
     if check:
         from orchestrator.cli.drift_verbs import check_drift
@@ -98,7 +97,7 @@ def plan(
         sys.exit(check_drift(_root(), stack, as_json))
     from orchestrator.cli.verbs import show_plan
 
-    show_plan(_root(), stack, as_json, strategy, transfer_mode, parallel)
+    show_plan(_root(), stack, as_json, **moving)
 
 
 @cli.command()
@@ -266,10 +265,8 @@ def lab_down(delete: bool, name: str) -> None:
     down(_root(), name, delete)
 
 
-def _root() -> Path:
-    from orchestrator.cli.stackfile import project_root
-
-    return project_root(Path.cwd())
+register(cli)
+_root = root_folder
 
 
 def main() -> NoReturn:

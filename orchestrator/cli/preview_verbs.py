@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import click
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from orchestrator.cli import stackfile
 from orchestrator.cli.gates import first_failure, parse_gates
 from orchestrator.cli.running import print_json
+from orchestrator.cli.wishes import wishes
 from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import Refused, TooManyNodes
 from orchestrator.core.limits import limit
@@ -25,7 +26,6 @@ from orchestrator.core.pricing import SCHEMA, PriceList, PricesRefused, RegionPr
 from orchestrator.core.snapshot import SnapshotRefused, read_snapshot, snapshot_text
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import TransferMode
 
 
 def show_preview(
@@ -40,15 +40,13 @@ def show_preview(
     backup_gb: float,
     fail_on: str | None,
     output_format: str,
-    strategy: str | None,
-    transfer_mode: str,
-    parallel: int | None,
+    **moving: Any,
 ) -> int:
     """Returns the exit code: 0, or that of the first gate of `--fail-on` which the preview does not pass."""
     gates = parse_gates(fail_on) if fail_on else ()
     asked = _counts(nodes, what_if)
     file, spec, state = _observed(root, stack, stack_given, snapshot)
-    wanted = Wanted(True, False, True, strategy, cast(TransferMode, transfer_mode), parallel)
+    wanted = Wanted(True, False, True, **wishes(**moving))
     price_list = _prices(prices, file)
     preview = make_preview(
         spec, state, wanted, asked or (spec.nodes,), price_list, defaults_for(spec), target_storage_percent, backup_gb

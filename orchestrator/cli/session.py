@@ -14,6 +14,7 @@ from orchestrator.cli.stackfile import StackFile
 from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
+from orchestrator.clients.moving import MovingClient
 from orchestrator.clients.operations import OperationJournal
 from orchestrator.core.errors import Refused
 from orchestrator.core.plan import Plan, Wanted, make_plan
@@ -73,7 +74,9 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
         if lock:
             citus.lock()
         journal = OperationJournal(lambda: citus.connection)
-        world = World(citus, arm, declared.client if declared is not None else None, journal)
+        mover = MovingClient(partial(connect, login), citus)
+        stack.callback(mover.close)
+        world = World(citus, arm, declared.client if declared is not None else None, journal, mover)
         yield Session(file, root, login, citus, world, declared, arm)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -12,6 +12,7 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.views import job_line, placement_lines, plan_lines
+from orchestrator.cli.wishes import wishes
 from orchestrator.core.errors import Refused, TooManyNodes
 from orchestrator.core.limits import limit
 from orchestrator.core.plan import Wanted
@@ -19,7 +20,6 @@ from orchestrator.core.report import final_loads, job_json, loads_json, plan_jso
 from orchestrator.core.services import ServiceSpec
 from orchestrator.core.size import size
 from orchestrator.core.state import ClusterState, skew
-from orchestrator.core.steps import TransferMode
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import observe
 
@@ -76,11 +76,9 @@ def _service_json(service: ServiceSpec, state: ClusterState) -> dict[str, Any]:
     }
 
 
-def show_plan(
-    root: Path, stack: str, as_json: bool, strategy: str | None, transfer_mode: str, parallel: int | None
-) -> None:
+def show_plan(root: Path, stack: str, as_json: bool, **moving: Any) -> None:
     file = stackfile.load(root, stack)
-    wanted = Wanted(True, bool(file.spec.services), True, strategy, cast(TransferMode, transfer_mode), parallel)
+    wanted = Wanted(True, bool(file.spec.services), True, **wishes(**moving))
     with open_session(root, file, services=wanted.services, control=True, lock=False) as session:
         plan, _ = drive(session.replan(wanted), lambda _: None)
     if as_json:
@@ -107,14 +105,12 @@ def scale_out_cluster(
     as_json: bool,
     as_events: bool,
     yes: bool,
-    strategy: str | None,
-    transfer_mode: str,
-    parallel: int | None,
+    **moving: Any,
 ) -> int:
     file = stackfile.load(root, stack)
     wanted_nodes = file.spec.nodes if nodes is None else _checked(nodes)
     declared = replace(file, spec=file.spec.model_copy(update={"nodes": wanted_nodes}))
-    wanted = Wanted(True, False, rebalance, strategy, cast(TransferMode, transfer_mode), parallel)
+    wanted = Wanted(True, False, rebalance, **wishes(**moving))
     with open_session(root, declared, services=False, control=True, lock=True) as session:
 
         def commit() -> None:
@@ -139,11 +135,9 @@ def rebalance_cluster(
     as_json: bool,
     as_events: bool,
     yes: bool,
-    strategy: str | None,
-    transfer_mode: str,
-    parallel: int | None,
+    **moving: Any,
 ) -> int:
     file = stackfile.load(root, stack)
-    wanted = Wanted(False, False, True, strategy, cast(TransferMode, transfer_mode), parallel)
+    wanted = Wanted(False, False, True, **wishes(**moving))
     with open_session(root, file, services=False, control=True, lock=True) as session:
         return execute(session, "rebalance", wanted, Output(as_json, as_events), yes=yes)

@@ -9,7 +9,7 @@ from orchestrator.core.events import Event, MovesTimed
 from orchestrator.core.plan import Plan
 from orchestrator.core.report import StepReport
 from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import RaiseExecutors, RebalanceShards, ResizeCluster
+from orchestrator.core.steps import MoveShards, RaiseExecutors, RebalanceShards, ResizeCluster
 from orchestrator.core.timing import RunTiming
 
 
@@ -23,16 +23,18 @@ def run_timing(
 ) -> RunTiming | None:
     """None for a run that neither resized nor rebalanced: it tells nothing for the next one."""
     resize = next((step for step in plan.steps if isinstance(step, ResizeCluster)), None)
-    shards = next((step for step in plan.steps if isinstance(step, RebalanceShards)), None)
+    shards = next((step for step in plan.steps if isinstance(step, RebalanceShards | MoveShards)), None)
     timed = [event for _, event in events if isinstance(event, MovesTimed)]
     if resize is None and not timed:
         return None
     executors = next(
         ((step.at_once, step.per_node) for step in plan.steps if isinstance(step, RaiseExecutors)), before.executors
     )
+    if isinstance(shards, MoveShards):
+        executors = shards.at_once, shards.per_node
     first = timed[0] if timed else None
     return RunTiming(
-        transfer_mode=shards.transfer_mode if shards else "",
+        transfer_mode=_mode(shards),
         nodes_before=resize.before if resize else len(before.nodes),
         nodes_after=resize.after if resize else len(before.nodes),
         shard_groups=len(before.shard_groups),
@@ -50,6 +52,15 @@ def run_timing(
         estimated_seconds=round(expected.seconds, 3),
         seconds=round(seconds, 3),
     )
+
+
+def _mode(step: RebalanceShards | MoveShards | None) -> str:
+    """What direct moves took is told of the tiny ones, where most were: they and Citus' job do not compare."""
+    if step is None:
+        return ""
+    if isinstance(step, RebalanceShards):
+        return step.transfer_mode
+    return f"direct {'block_writes' if step.transfer_mode == 'auto' else step.transfer_mode}"
 
 
 def _sum(steps: Sequence[StepReport], *kinds: str) -> float | None:

@@ -54,6 +54,9 @@ _MOVES = {
     "auto": MoveCost(2.5, 1 / (60 * MB)),
     "force_logical": MoveCost(2.5, 1 / (60 * MB)),
     "block_writes": MoveCost(0.6, 1 / (100 * MB)),
+    "direct auto": MoveCost(2.5, 1 / (60 * MB)),
+    "direct force_logical": MoveCost(2.5, 1 / (60 * MB)),
+    "direct block_writes": MoveCost(0.2, 1 / (100 * MB)),
 }
 # Azure: one recorded scale-out from 2 to 4 nodes took 4 to 5 minutes, a change of a setting up to a minute.
 AZURE = Defaults(270.0, 0.0, 0.007, 60.0, 3.0, _MOVES, (0.5, 2.5))
@@ -93,8 +96,14 @@ def makespan(moves: Sequence[Move], cost: MoveCost, executors: tuple[int, int]) 
     As Citus does it: in the order of the plan, whichever fits first; a move counts on its source and its target, and
     waits for every earlier one that leaves its target.
     """
+    return span(moves, [cost.seconds(move.bytes) for move in moves], executors)
+
+
+def span(moves: Sequence[Move], lengths: Sequence[float], executors: tuple[int, int]) -> float:
+    """The same for moves whose seconds are known."""
+    if not moves:
+        return 0.0
     at_once, per_node = max(1, executors[0]), max(1, executors[1])
-    lengths = [cost.seconds(move.bytes) for move in moves]
     if len(moves) > SCHEDULED:
         on_node: Counter[int] = Counter()
         for move, length in zip(moves, lengths, strict=True):

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from statistics import median
 
 from orchestrator.core.cost import Defaults, makespan, move_cost
+from orchestrator.core.moving import direct_moves
 from orchestrator.core.plan import Plan
 from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import AwaitNodes, RaiseExecutors, RebalanceShards, ResizeCluster, RestoreSettings
+from orchestrator.core.steps import (
+    AwaitNodes,
+    MoveShards,
+    RaiseExecutors,
+    RebalanceShards,
+    ResizeCluster,
+    RestoreSettings,
+)
 from orchestrator.core.timing import RunTiming
+from orchestrator.core.ways import direct_seconds
 
 # Only this many of the latest runs count: sizes, load and the service itself change.
 LATEST = 5
@@ -66,6 +75,8 @@ def estimate(plan: Plan, state: ClusterState, defaults: Defaults) -> Estimate:
                 settings += 1
             case RebalanceShards():
                 parts.append(_moves(step, executors, runs, defaults))
+            case MoveShards():
+                parts.append(_direct(step, state, runs, defaults))
     if settings:
         parts.append(_settings(settings, runs, defaults))
     return Estimate(tuple(parts), len(runs))
@@ -103,6 +114,13 @@ def _moves(step: RebalanceShards, executors: tuple[int, int], runs: Sequence[Run
     lead = sum(leads) / len(leads)
     seconds = lead + makespan(step.moves, cost, executors)
     low, high = _band(runs, step.transfer_mode, defaults)
+    return Part("move shard groups", seconds, seconds * low, seconds * high)
+
+
+def _direct(step: MoveShards, state: ClusterState, runs: Sequence[RunTiming], defaults: Defaults) -> Part:
+    planned = direct_moves(step.moves, state.shard_groups, step.transfer_mode, step.max_pause)
+    seconds = direct_seconds(planned, (step.at_once, step.per_node), runs, defaults)
+    low, high = _band(runs, "direct block_writes", defaults)
     return Part("move shard groups", seconds, seconds * low, seconds * high)
 
 

@@ -45,13 +45,14 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class MovesTimed:
-    """A rebalance job has ended: seconds to its first move, seconds for all of them, and what one took.
+    """The moves are over: seconds to the first one, seconds for all of them, and what one took.
 
-    `fixed_seconds` and `seconds_per_byte` are absent where these moves could not tell them apart.
+    `job_id` is absent where no job of Citus made them, `fixed_seconds` and `seconds_per_byte` where these moves could
+    not tell them apart.
     """
 
     number: int
-    job_id: int
+    job_id: int | None
     moves: int
     moved_bytes: int
     lead_seconds: float

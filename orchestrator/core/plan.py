@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import get_args
 
+from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import Refused, ScaleInRefused
 from orchestrator.core.placement import Move, Prediction, after, predict, with_future_nodes
 from orchestrator.core.spec import ClusterSpec
@@ -20,6 +21,7 @@ from orchestrator.core.steps import (
     AwaitNodes,
     ClusterStep,
     FollowRebalance,
+    MoveShards,
     RaiseExecutors,
     RebalanceShards,
     ResizeCluster,
@@ -30,6 +32,7 @@ from orchestrator.core.steps import (
     TransferMode,
     VerifyCluster,
 )
+from orchestrator.core.ways import Choice, Moves, choose
 
 # More moves at once than this only queue on the network and the disks of the nodes that give and take.
 MOST_AT_ONCE = 16
@@ -39,7 +42,10 @@ MOVES_PER_NODE = 2
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user asked this run to make true. `parallel` is the number of moves at once; None leaves it to us."""
+    """What the user asked this run to make true. `parallel` is the number of moves at once; None leaves it to us.
+
+    `moves` is who makes them, `max_pause` for how many seconds at most writes may wait for a direct one.
+    """
 
     cluster: bool = True
     services: bool = False
@@ -47,6 +53,8 @@ class Wanted:
     strategy: str | None = None
     transfer_mode: TransferMode = "auto"
     parallel: int | None = None
+    moves: Moves = "job"
+    max_pause: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +78,15 @@ def make_plan(
     prediction = predict(state.shard_groups, future, strategy) if wanted.rebalance else Prediction(())
     steps: list[Step] = [*_settle(state, wanted), *_grow(state, nodes, wanted)]
     steps += service_steps if wanted.services else ()
+    choice = _way(spec, state, wanted, prediction.moves)
     if wanted.rebalance:
-        steps += _rebalance(state, wanted, strategy, prediction.moves)
+        steps += _rebalance(state, wanted, strategy, prediction.moves, choice)
     if any(not isinstance(step, _SERVICE_STEPS) for step in steps):
         shard_ids = tuple(sorted(group.shard_id for group in state.shard_groups))
         steps.append(VerifyCluster(nodes, shard_ids))
     notes = _notes(state, wanted, strategy, prediction, future)
+    if choice is not None and any(isinstance(step, MoveShards | RebalanceShards) for step in steps):
+        notes = (*notes, choice.why)
     placed = after(state.shard_groups, prediction.moves)
     return Plan(
         tuple(steps),
@@ -135,20 +146,46 @@ def _grow(state: ClusterState, nodes: int, wanted: Wanted) -> list[ClusterStep]:
     return steps
 
 
-def _rebalance(state: ClusterState, wanted: Wanted, strategy: Strategy, moves: Sequence[Move]) -> list[ClusterStep]:
+def _way(spec: ClusterSpec, state: ClusterState, wanted: Wanted, moves: Sequence[Move]) -> Choice | None:
+    """None where there is nothing to choose."""
+    if not moves or wanted.moves == "job":
+        return None
+    executors = executors_for(moves, wanted.parallel)
+    return choose(
+        moves,
+        state.shard_groups,
+        asked=wanted.moves,
+        mode=wanted.transfer_mode,
+        max_pause=wanted.max_pause,
+        executors=executors,
+        settings=state.server is not None
+        and any(wished > now for wished, now in zip(executors, state.executors, strict=True)),
+        runs=state.timings,
+        defaults=defaults_for(spec),
+    )
+
+
+def _rebalance(
+    state: ClusterState, wanted: Wanted, strategy: Strategy, moves: Sequence[Move], choice: Choice | None
+) -> list[ClusterStep]:
     steps: list[ClusterStep] = []
     kept = dict(state.kept_settings)
     # What a job in flight leaves undone is planned when it has ended: Citus refuses to start a second one.
     if moves and not (state.job is not None and state.job.in_flight):
         at_once, per_node = executors_for(moves, wanted.parallel)
+        if choice is not None and choice.way == "direct":
+            planned = MoveShards(strategy.name, wanted.transfer_mode, tuple(moves), at_once, per_node, wanted.max_pause)
+            return [planned, *_put_back(state, kept)]
         raised = max(at_once, state.executors[0]), max(per_node, state.executors[1])
         if state.server is not None and raised != state.executors:
             steps.append(RaiseExecutors(*raised))
             kept = dict(zip((AT_ONCE, PER_NODE), map(str, state.executors), strict=True)) | kept
         steps.append(RebalanceShards(strategy.name, wanted.transfer_mode, tuple(moves), max(raised) > 1))
-    if kept and state.server is not None:
-        steps.append(RestoreSettings(tuple(sorted(kept.items()))))
-    return steps
+    return [*steps, *_put_back(state, kept)]
+
+
+def _put_back(state: ClusterState, kept: dict[str, str]) -> list[ClusterStep]:
+    return [RestoreSettings(tuple(sorted(kept.items())))] if kept and state.server is not None else []
 
 
 def executors_for(moves: Sequence[Move], parallel: int | None) -> tuple[int, int]:

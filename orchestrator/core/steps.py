@@ -97,6 +97,28 @@ class RebalanceShards:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveShards:
+    """The same moves, made by ourselves: `at_once`, and so many per node, counting what each gives and takes.
+
+    With `auto` each group is copied in the mode that suits it: with block_writes where writes are expected to wait for
+    less than `max_pause` seconds. With `exactly` these moves are made (an undo), else those that Citus plans by then.
+    """
+
+    strategy: str
+    transfer_mode: TransferMode
+    moves: tuple[Move, ...]
+    at_once: int
+    per_node: int
+    max_pause: float
+    exactly: bool = False
+
+    @property
+    def title(self) -> str:
+        doing = "move back" if self.exactly else f"rebalance with {self.strategy}"
+        return f"{doing}: {_count(len(self.moves), 'direct move')}, {self.at_once} at once"
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreSettings:
     """Put back the settings that a run of ours raised. Pairs of name and value."""
 
@@ -217,5 +239,5 @@ class EnsureGrant:
 
 ServiceStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigration | EnsureRowTables | EnsureGrant
 ServerStep: TypeAlias = SettleServer | ResizeCluster | RaiseExecutors | RestoreSettings
-ClusterStep: TypeAlias = ServerStep | AwaitNodes | FollowRebalance | RebalanceShards | VerifyCluster
+ClusterStep: TypeAlias = ServerStep | AwaitNodes | FollowRebalance | RebalanceShards | MoveShards | VerifyCluster
 Step: TypeAlias = ClusterStep | ServiceStep

@@ -16,6 +16,7 @@ from orchestrator.core.state import ClusterState, ServicesState, ShardGroup
 from orchestrator.core.steps import (
     AwaitNodes,
     FollowRebalance,
+    MoveShards,
     RaiseExecutors,
     RebalanceShards,
     ResizeCluster,
@@ -27,7 +28,8 @@ from orchestrator.core.steps import (
 )
 from orchestrator.workflow import server
 from orchestrator.workflow.journal import Journal
-from orchestrator.workflow.protocols import ControlPlane, Database, Services
+from orchestrator.workflow.moving import move_shards
+from orchestrator.workflow.protocols import ControlPlane, Database, Mover, Services
 from orchestrator.workflow.rebalance import follow, rebalance
 from orchestrator.workflow.verify import verify
 from orchestrator.workflow.waiting import Run, when_connected, when_free
@@ -44,6 +46,7 @@ class World:
     control: ControlPlane | None = None
     services: Services | None = None
     journal: Journal | None = None
+    mover: Mover | None = None
 
 
 def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
@@ -109,6 +112,10 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
             return (yield from follow(number, step.job_id, world.database, groups, ours=False))
         case RebalanceShards():
             return (yield from rebalance(number, step, world.database, groups))
+        case MoveShards():
+            if world.mover is None:
+                raise LookupError("direct moves are only planned where somebody makes them")
+            return (yield from move_shards(number, step, world.mover, world.database))
         case VerifyCluster():
             state = yield from observe(world)
             if failures := verify(step, state):

@@ -12,7 +12,7 @@ from orchestrator.core.cost import AZURE
 from orchestrator.core.errors import RebalanceFailed, RebalanceRunning
 from orchestrator.core.events import Notice, StepProgress, Waiting
 from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
-from orchestrator.core.steps import RebalanceShards, TransferMode
+from orchestrator.core.steps import MoveShards, RebalanceShards, TransferMode
 from orchestrator.workflow.protocols import Database
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
 from orchestrator.workflow.watch import JobMoves, MoveWatch
@@ -70,6 +70,27 @@ def follow(
             yield from _give_up(job, database, names, ours)
         yield _progress(number, job, sizes, names, watch.left(job))
         now = yield Waiting(pause.next(), f"job {job_id} is {job.state}", NO_TIMEOUT)
+
+
+def copy_reference_tables(number: int, step: MoveShards, database: Database) -> Run[None]:
+    """Citus' job is started for its first task only, which no administrator may do otherwise, and is then stopped."""
+    started = database.start_rebalance(step.strategy, step.transfer_mode, parallel=False)
+    if started.job_id is None:
+        return
+    yield StepProgress(number, "Citus copies the reference tables to the new nodes")
+    pause, job_id = Pause(0.2, 2.0), started.job_id
+    while True:
+        job = yield from when_connected(lambda: database.read_job(job_id), f"read job {job_id}")
+        copies = [task for task in job.tasks if task.shard_id is None]
+        if not job.in_flight or all(task.ended for task in copies):
+            break
+        if any(task.retries >= HOPELESS_RETRIES for task in copies):
+            yield from _give_up(job, database, {}, ours=True)
+        yield Waiting(pause.next(), "Citus copies the reference tables", NO_TIMEOUT)
+    if job.in_flight:
+        database.stop_rebalance()
+    while (yield from when_connected(lambda: database.read_job(job_id), "read the job")).in_flight:
+        yield Waiting(pause.next(), f"job {job_id} is being stopped", NO_TIMEOUT)
 
 
 def _progress(

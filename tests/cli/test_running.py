@@ -38,7 +38,7 @@ def test_a_login_that_expires_in_the_middle_of_a_run_is_a_failure_not_a_refusal(
     wire.faults.break_request(first_patch, EXPIRED)
     with ArmClient(SUBSCRIPTION, "rg-lab", "elk1", wire.emulator.url) as arm:
         nobody = cast(Any, None)
-        session = Session(file, tmp_path, nobody, nobody, World(wire.world, arm), None)
+        session = Session(file, tmp_path, nobody, nobody, World(wire.world, arm), None, arm)
         with pytest.raises(OrchestratorError, match="token expiry") as caught:
             execute(session, "scale-out", Wanted(), Output(as_json=True, as_events=False), yes=True)
     assert caught.value.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core import estimate as module
+from orchestrator.core import cost as module
 from orchestrator.core.cost import AZURE, LAB, MoveCost, fit, makespan, move_cost
 from orchestrator.core.estimate import estimate
 from orchestrator.core.placement import Move

@@ -1,0 +1,208 @@
+"""Moves of our own: each on a connection of its own, started without waiting and asked now and then whether it is over.
+
+A move is one transaction, so it happens whole or not at all. Its limits are sent with SET LOCAL, which Citus passes on
+to the nodes: writers that came through another node hold their locks there. Citus passes on the whole text in which it
+finds a SET, so each statement is sent by itself, in one pipeline. Source: shard_transfer.c of Citus 13.2.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+from psycopg.rows import class_row
+
+from orchestrator.clients import moving_sql
+from orchestrator.clients.citus import CitusClient
+from orchestrator.clients.citus_errors import translate, translated
+from orchestrator.core.errors import ConnectionLost, DatabaseError, OrchestratorError
+from orchestrator.core.moving import DirectMove, MoveResult, Outcome
+from orchestrator.core.placement import Move
+
+# By this name the next run, and `rebalance --stop`, find moves whose orchestrator was killed.
+APPLICATION = "orchestrator move"
+# Seconds that a move waits for locks of others where its own pause has no ceiling.
+NO_CEILING = 10.0
+# Locks of others that stop a move before it holds any of its own: dropping a table, another move of the group.
+_BUSY = re.compile(
+    r"could not acquire the lock required to|leftover from the previous move|deadlock detected"
+    r"|could not serialize access|remaining connection slots|too many clients|too many connections"
+)
+_LOST = re.compile(r"connection to the remote node|connection not open|could not connect|terminating connection")
+
+
+@dataclass(slots=True)
+class _Lane:
+    connection: psycopg.Connection[Any]
+    move: DirectMove | None = None
+    began: float = 0.0
+    failure: PGresult | None = None
+
+
+class MovingClient:
+    """Connections that move shard groups, kept for the run and used again. `citus` is the run's own connection."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], citus: CitusClient) -> None:
+        self._connect = connect
+        self._citus = citus
+        self._lanes: list[_Lane] = []
+
+    def close(self) -> None:
+        """What is still under way is cancelled: interrupted, a run leaves nothing behind that goes on by itself."""
+        self.cancel()
+        for lane in self._lanes:
+            lane.connection.close()
+        self._lanes.clear()
+
+    def start(self, move: DirectMove) -> None:
+        """Send the move and return. Raises ClusterUnreachable when no connection can be had."""
+        lane = next((lane for lane in self._lanes if lane.move is None), None)
+        if lane is None:
+            lane = _Lane(self._connect())
+            self._lanes.append(lane)
+            with translated("prepare a connection for moves"):
+                lane.connection.execute(moving_sql.PREPARE)
+        lane.move, lane.began, lane.failure = move, time.perf_counter(), None
+        with suppress(psycopg.OperationalError):
+            # A connection that is found broken here is told as lost by the next look.
+            connection = lane.connection.pgconn
+            connection.enter_pipeline_mode()
+            for statement in _statements(move):
+                connection.send_query_params(statement.as_bytes(lane.connection), None)
+            connection.pipeline_sync()
+
+    def ended(self) -> tuple[MoveResult, ...]:
+        """The moves that are over since the last look. Never waits."""
+        return tuple(found for lane in list(self._lanes) if lane.move and (found := self._look(lane, lane.move)))
+
+    def cancel(self) -> None:
+        """Ask every move that is under way to stop; each is then told by `ended`, whichever way it went."""
+        for lane in self._lanes:
+            if lane.move is not None:
+                with suppress(psycopg.Error):
+                    lane.connection.cancel()
+
+    def under_way(self) -> int:
+        """Moves of an orchestrator that was killed: its sessions notice within a second or two, or commit."""
+        mine = [lane.connection.info.backend_pid for lane in self._lanes if not lane.connection.closed]
+        with translated("look for moves of an earlier run"):
+            row = self._citus.connection.execute(moving_sql.UNDER_WAY, (APPLICATION, mine)).fetchone()
+        return int(row[0]) if row else 0
+
+    def plan(self, strategy: str) -> tuple[Move, ...]:
+        """The moves that Citus itself would make now, in its order, one for each shard group."""
+        with (
+            translated("ask Citus for its moves"),
+            self._citus.connection.cursor(row_factory=class_row(Move)) as cursor,
+        ):
+            return tuple(cursor.execute(moving_sql.PLAN, (strategy,)).fetchall())
+
+    def reference_tables_missing(self) -> bool:
+        """Whether a node lacks a reference table: only Citus' own job may copy those, and moves need them there."""
+        with translated("look for reference tables"):
+            row = self._citus.connection.execute(moving_sql.REFERENCE_TABLES_MISSING).fetchone()
+        return bool(row and row[0])
+
+    def blocker(self, shard_id: int) -> str:
+        """Who holds a lock that a move of this shard group needs; empty when nobody does any more."""
+        with translated("look who blocks a move"):
+            rows = self._citus.connection.execute(moving_sql.BLOCKERS, {"shard_id": shard_id}).fetchall()
+        return "; ".join(text for (text,) in rows)
+
+    def clean_up(self) -> int:
+        """Drop what moves leave behind; the number of things that are still left, because others hold them."""
+        with translated("clean up after the moves"):
+            self._citus.connection.execute("CALL citus_cleanup_orphaned_resources()")
+            row = self._citus.connection.execute("SELECT count(*) FROM pg_catalog.pg_dist_cleanup").fetchone()
+        return int(row[0]) if row else 0
+
+    def _look(self, lane: _Lane, move: DirectMove) -> MoveResult | None:
+        try:
+            lane.connection.pgconn.consume_input()
+            if not _over(lane):
+                return None
+            lane.connection.pgconn.exit_pipeline_mode()
+            outcome, text = _told(lane.failure)
+        except psycopg.OperationalError as error:
+            outcome, text = "lost", _text(translate(error, "move"))
+        lane.move = None
+        seconds = time.perf_counter() - lane.began
+        if outcome == "lost" or not self._usable(lane.connection):
+            lane.connection.close()
+            self._lanes.remove(lane)
+        return MoveResult(move.shard_id, outcome, round(seconds, 4), text)
+
+    def _usable(self, connection: psycopg.Connection[Any]) -> bool:
+        if connection.closed:
+            return False
+        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                connection.pgconn.exec_(b"ROLLBACK")
+        return connection.pgconn.transaction_status == TransactionStatus.IDLE
+
+
+def _over(lane: _Lane) -> bool:
+    """Take the results that have arrived; the last one closes the pipeline. Keeps the first failure."""
+    connection = lane.connection.pgconn
+    while not connection.is_busy():
+        result = connection.get_result()
+        if result is None:
+            continue
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            return True
+        if result.status == ExecStatus.FATAL_ERROR:
+            lane.failure = lane.failure or result
+    return False
+
+
+def _told(failure: PGresult | None) -> tuple[Outcome, str]:
+    if failure is None:
+        return "done", ""
+    error = psycopg.errors.error_from_result(failure)
+    told = translate(error, "move")
+    text = _text(told)
+    return ("lost" if isinstance(told, ConnectionLost) else _outcome(error.sqlstate or "", text)), text
+
+
+def _text(error: OrchestratorError) -> str:
+    """What the server said, and what to do about it where that is known."""
+    if isinstance(error, DatabaseError):
+        return f"{error.text.rstrip('.')}. {error.fix}" if error.fix else error.text
+    return str(error)
+
+
+def _outcome(sqlstate: str, text: str) -> Outcome:
+    if sqlstate == "55P03":
+        return "blocked"
+    if sqlstate == "57014":
+        return "slow" if "statement timeout" in text else "cancelled"
+    if _BUSY.search(text):
+        return "busy"
+    return "lost" if _LOST.search(text) else "refused"
+
+
+def _statements(move: DirectMove) -> list[sql.Composable]:
+    """Numbers and a fixed word: nothing of the user's is in them."""
+    call = moving_sql.MOVE.format(*map(sql.Literal, (move.shard_id, move.source, move.target, move.mode)))
+    return [*moving_sql.BEGIN, *_limits(move), call, sql.SQL("COMMIT")]
+
+
+def _limits(move: DirectMove) -> Sequence[sql.Composable]:
+    if move.max_pause is None:
+        return (_limit("lock_timeout", NO_CEILING),)
+    if move.mode != "block_writes":
+        return (_limit("lock_timeout", move.max_pause),)
+    # Writes wait from almost the beginning of such a move to its end; what waits for a lock ends first and says so.
+    return (_limit("lock_timeout", move.max_pause * 0.6), _limit("statement_timeout", move.max_pause))
+
+
+def _limit(name: str, seconds: float) -> sql.Composable:
+    return sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(f"{max(1, round(seconds * 1000))}ms"))

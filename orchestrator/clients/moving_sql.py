@@ -1,0 +1,71 @@
+"""The statements of `moving.py`. Text only; values are bound, or composed as literals where many go in one string."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from psycopg import sql
+
+# Without a check a server goes on for minutes for a client that is gone.
+PREPARE: LiteralString = """
+    SELECT set_config('application_name', 'orchestrator move', false),
+           set_config('client_connection_check_interval', '1s', false)
+"""
+
+BEGIN = (sql.SQL("BEGIN"), sql.SQL("SET LOCAL citus.propagate_set_commands = 'local'"))
+
+# By node id, as in Citus' own tasks.
+MOVE = sql.SQL("SELECT pg_catalog.citus_move_shard_placement({}, {}, {}, {})")
+
+UNDER_WAY: LiteralString = """
+    SELECT count(*) FROM pg_catalog.pg_stat_activity
+    WHERE application_name = %s AND datname = current_database() AND state <> 'idle' AND NOT pid = ANY (%s)
+"""
+
+# One row for each table of a group; the group is named by its lowest shard id, as everywhere here.
+PLAN: LiteralString = """
+    SELECT first.shard_id, source.nodeid AS source, target.nodeid AS target
+    FROM pg_catalog.get_rebalance_table_shards_plan(rebalance_strategy := %s) WITH ORDINALITY AS plan
+    JOIN pg_catalog.pg_dist_shard shard ON shard.shardid = plan.shardid
+    JOIN pg_catalog.pg_dist_partition part ON part.logicalrelid = shard.logicalrelid
+    JOIN (
+        SELECT part.colocationid, shard.shardminvalue, min(shard.shardid) AS shard_id
+        FROM pg_catalog.pg_dist_shard shard JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
+        GROUP BY 1, 2
+    ) first ON first.colocationid = part.colocationid
+           AND first.shardminvalue IS NOT DISTINCT FROM shard.shardminvalue
+    JOIN pg_catalog.pg_dist_node source ON (source.nodename, source.nodeport) = (plan.sourcename, plan.sourceport)
+    JOIN pg_catalog.pg_dist_node target ON (target.nodename, target.nodeport) = (plan.targetname, plan.targetport)
+    WHERE source.noderole = 'primary' AND target.noderole = 'primary'
+    GROUP BY 1, 2, 3
+    ORDER BY min(plan.ordinality)
+"""
+
+REFERENCE_TABLES_MISSING: LiteralString = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_dist_partition part
+        JOIN pg_catalog.pg_dist_shard shard USING (logicalrelid)
+        CROSS JOIN pg_catalog.pg_dist_node node
+        WHERE part.partmethod = 'n' AND part.repmodel = 't' AND node.noderole = 'primary' AND node.isactive
+          AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_dist_placement placement
+            WHERE placement.shardid = shard.shardid AND placement.groupid = node.groupid))
+"""
+
+# Writers hold Citus' advisory lock on the shard's metadata (class 4) on the node through which they came.
+BLOCKERS: LiteralString = """
+    SELECT DISTINCT format('a transaction of %%s on node %%s (process %%s, %%s, open for %%s s): %%s', activity.usename,
+                           activity.nodeid, activity.pid, activity.state,
+                           extract(epoch FROM clock_timestamp() - activity.xact_start)::int, left(activity.query, 80))
+    FROM pg_catalog.citus_locks lock JOIN pg_catalog.citus_stat_activity activity USING (global_pid)
+    WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 4 AND NOT activity.is_worker_query
+      AND lock.classid::bigint << 32 | lock.objid::bigint IN (
+        SELECT other.shardid FROM pg_catalog.pg_dist_shard shard
+        JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
+        JOIN pg_catalog.pg_dist_partition more ON more.colocationid = part.colocationid
+        JOIN pg_catalog.pg_dist_shard other
+          ON other.logicalrelid = more.logicalrelid
+         AND other.shardminvalue IS NOT DISTINCT FROM shard.shardminvalue
+        WHERE shard.shardid = %(shard_id)s)
+    LIMIT 3
+"""

@@ -1,0 +1,222 @@
+"""Direct moves: start what may run together, look what has ended, try again what is worth it. Never sleeps.
+
+Level-triggered like everything here: what is to move is asked of Citus when the step begins, a move whose outcome is
+not known is sent again (Citus answers "already present"), and what a killed run left under way is waited out first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.core.cost import AZURE, fit
+from orchestrator.core.errors import ClusterUnreachable, RebalanceFailed
+from orchestrator.core.events import MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
+from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves
+from orchestrator.core.placement import Move
+from orchestrator.core.state import ShardGroup
+from orchestrator.core.steps import MoveShards
+from orchestrator.workflow.protocols import Database, Mover
+from orchestrator.workflow.rebalance import copy_reference_tables
+from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
+
+# A session whose client is gone notices within seconds; a move that is in its last phase still ends.
+STRAGGLERS_TIMEOUT = 600.0
+LEFTOVERS_TIMEOUT = 60.0
+# Tiny moves end within tens of milliseconds: a longer nap between looks would be most of their time.
+SHORT_LOOK, LONG_LOOK = 0.005, 0.25
+PROGRESS_EVERY = 0.5
+
+
+@dataclass(slots=True)
+class Moving:
+    """The state of one step: what waits, what runs, what has ended. Times in seconds since the start of the run."""
+
+    step: MoveShards
+    waiting: list[DirectMove]
+    began: float
+    running: dict[int, tuple[DirectMove, float]] = field(default_factory=dict)
+    done: list[tuple[DirectMove, MoveResult]] = field(default_factory=list)
+    tries: dict[int, int] = field(default_factory=dict)
+    retry_at: dict[int, float] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    held_up: int = 0
+    tried_again: int = 0
+
+    @property
+    def total(self) -> int:
+        return len(self.done) + len(self.running) + len(self.waiting)
+
+    def ready(self, now: float, at_once: int) -> tuple[DirectMove, ...]:
+        """Nothing more once a move has failed for good: what runs may end."""
+        if self.failures:
+            return ()
+        not_yet = {shard_id for shard_id, at in self.retry_at.items() if at > now}
+        running = [move for move, _ in self.running.values()]
+        return next_moves(self.waiting, running, at_once, self.step.per_node, not_yet)
+
+
+def move_shards(number: int, step: MoveShards, mover: Mover, database: Database) -> Run[str]:
+    """Raises RebalanceFailed with the cause when a move cannot succeed; the others that run are let finish."""
+    yield from _wait_for_stragglers(mover)
+    if not step.exactly and mover.reference_tables_missing():
+        yield from copy_reference_tables(number, step, database)
+    state = yield from when_connected(database.observe, "read the cluster")
+    moves = yield from _what_to_move(step, mover, state.shard_groups)
+    now = yield Waiting(0, "the moves start", NO_TIMEOUT)
+    queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause)
+    moving = Moving(step, list(queue), now)
+    yield from _until_over(number, moving, mover)
+    yield from _clean_up(mover)
+    if moving.failures:
+        raise RebalanceFailed(_why(moving))
+    if moving.done:
+        yield _timed(number, moving)
+    return _account(moving)
+
+
+def _what_to_move(step: MoveShards, mover: Mover, groups: Sequence[ShardGroup]) -> Run[tuple[Move, ...]]:
+    if not step.exactly:
+        return (yield from when_connected(lambda: mover.plan(step.strategy), "ask Citus for its moves"))
+    where = {group.shard_id: group.node_id for group in groups}
+    return tuple(move for move in step.moves if where.get(move.shard_id) == move.source)
+
+
+def _until_over(number: int, moving: Moving, mover: Mover) -> Run[None]:
+    pause = Pause(SHORT_LOOK, LONG_LOOK)
+    now = moving.began
+    told = now - PROGRESS_EVERY
+    while moving.waiting or moving.running:
+        results = mover.ended()
+        for result in results:
+            yield from _settle(number, moving, result, mover, now)
+        yield from _start(number, moving, mover, now)
+        if moving.failures and not moving.running:
+            return
+        if results:
+            pause = Pause(SHORT_LOOK, LONG_LOOK)
+        if now - told >= PROGRESS_EVERY:
+            told = now
+            yield _progress(number, moving, now)
+        now = yield Waiting(pause.next(), _doing(moving), NO_TIMEOUT)
+
+
+def _start(number: int, moving: Moving, mover: Mover, now: float) -> Iterator[MoveStarted | Notice]:
+    for move in moving.ready(now, moving.step.at_once):
+        try:
+            mover.start(move)
+        except ClusterUnreachable as error:
+            yield from _again(moving, move, MoveResult(move.shard_id, "lost", 0.0, str(error)), "", now)
+            return
+        moving.waiting.remove(move)
+        moving.running[move.shard_id] = move, now
+        if move.shard_id not in moving.tries:
+            yield MoveStarted(
+                number, move.shard_id, move.name, move.source, move.target, move.bytes, move.mode, "direct"
+            )
+
+
+def _settle(number: int, moving: Moving, result: MoveResult, mover: Mover, now: float) -> Iterator[MoveEnded | Notice]:
+    move, _ = moving.running.pop(result.shard_id)
+    if result.outcome == "done":
+        moving.done.append((move, result))
+        pause = result.seconds if move.mode == "block_writes" else None
+        yield MoveEnded(number, move.shard_id, "done", result.seconds, pause)
+        return
+    moving.waiting.insert(0, move)
+    blocker = mover.blocker(move.shard_id) if result.outcome == "blocked" else ""
+    yield from _again(moving, move, result, blocker, now)
+    if moving.failures and move not in moving.waiting:
+        yield MoveEnded(number, move.shard_id, "failed", result.seconds)
+
+
+def _again(moving: Moving, move: DirectMove, result: MoveResult, blocker: str, now: float) -> Iterator[Notice]:
+    """Put the move back for later, or note down why it will not succeed."""
+    tries = moving.tries[move.shard_id] = moving.tries.get(move.shard_id, 0) + 1
+    retry = after_failure(move, result, tries)
+    place = moving.waiting.index(move)
+    cause = f"{move.name}: {result.text.rstrip('.')}" + (f"; held up by {blocker}" if blocker else "")
+    if retry is None:
+        moving.waiting.pop(place)
+        times = f" ({tries} tries)" if tries > 1 else ""
+        moving.failures.append(cause + times)
+        return
+    moving.tried_again += 1
+    moving.held_up += result.outcome == "blocked"
+    moving.waiting[place] = retry.move
+    moving.retry_at[move.shard_id] = now + retry.seconds
+    if tries == 1 and result.outcome in {"blocked", "lost", "busy"}:
+        yield Notice(f"A move has to wait and is tried again: {cause}.")
+
+
+def _wait_for_stragglers(mover: Mover) -> Run[None]:
+    pause = Pause(0.2, 2.0)
+    began = yield Waiting(0, "look for moves of an earlier run", NO_TIMEOUT)
+    told = False
+    while count := (yield from when_connected(mover.under_way, "look for moves of an earlier run")):
+        if not told:
+            told = True
+            yield Notice(f"{count} moves of an earlier run are still under way: waiting for their end.")
+        yield Waiting(pause.next(), f"{count} moves of an earlier run end", STRAGGLERS_TIMEOUT, began)
+
+
+def _clean_up(mover: Mover) -> Run[None]:
+    """Old copies are dropped now, not when Citus' daemon next comes by. What somebody still reads stays for it."""
+    pause = Pause(0.2, 2.0)
+    began = now = yield Waiting(0, "clean up", NO_TIMEOUT)
+    while left := (yield from when_connected(mover.clean_up, "clean up after the moves")):
+        if now - began > LEFTOVERS_TIMEOUT:
+            yield Notice(
+                f"{left} old copies could not be dropped because transactions still use them; Citus tries again "
+                "every 15 s by itself."
+            )
+            return
+        now = yield Waiting(pause.next(), f"{left} old copies are dropped", NO_TIMEOUT)
+
+
+def _progress(number: int, moving: Moving, now: float) -> StepProgress:
+    done_bytes = sum(move.bytes or 0 for move, _ in moving.done)
+    all_bytes = done_bytes + sum(move.bytes or 0 for move in moving.waiting)
+    all_bytes += sum(move.bytes or 0 for move, _ in moving.running.values())
+    left = None
+    if moving.done:
+        left = (now - moving.began) / len(moving.done) * (moving.total - len(moving.done))
+    return StepProgress(number, _doing(moving), len(moving.done), moving.total, done_bytes, all_bytes, left)
+
+
+def _doing(moving: Moving) -> str:
+    names = [move.name for move, _ in list(moving.running.values())[:4]]
+    more = len(moving.running) - len(names)
+    if not names:
+        return f"{len(moving.waiting)} moves wait to be tried again"
+    return "moving " + ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _account(moving: Moving) -> str:
+    if not moving.done:
+        return "no moves available"
+    paused = [result.seconds for move, result in moving.done if move.mode == "block_writes"]
+    text = f"{len(moving.done)} direct moves"
+    if paused:
+        text += f", {len(paused)} of them with writes held for at most {max(paused) * 1000:.0f} ms"
+    if moving.tried_again:
+        text += f"; {moving.tried_again} tries were repeated, {moving.held_up} of them held up by other transactions"
+    return text
+
+
+def _why(moving: Moving) -> str:
+    return (
+        f"{len(moving.failures)} of {moving.total + len(moving.failures)} moves failed; {len(moving.done)} are done "
+        f"and stay done. {'; '.join(moving.failures[:5])}. Mend the cause and run the same command to move the rest."
+    )
+
+
+def _timed(number: int, moving: Moving) -> MovesTimed:
+    """What these moves tell for the next ones: those of the mode that most of them had."""
+    tiny = [(move, result) for move, result in moving.done if move.mode == "block_writes"]
+    chosen = tiny if len(tiny) * 2 >= len(moving.done) else [pair for pair in moving.done if pair not in tiny]
+    known = AZURE.moves[f"direct {chosen[0][0].mode}"]
+    fixed, per_byte = fit([(move.bytes or 0, result.seconds) for move, result in chosen], known)
+    seconds = sum(result.seconds for _, result in moving.done) / max(1, min(moving.step.at_once, len(moving.done)))
+    moved = sum(move.bytes or 0 for move, _ in moving.done)
+    return MovesTimed(number, None, len(moving.done), moved, 0.0, round(seconds, 3), fixed, per_byte)
