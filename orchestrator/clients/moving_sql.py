@@ -52,20 +52,21 @@ REFERENCE_TABLES_MISSING: LiteralString = """
             WHERE placement.shardid = shard.shardid AND placement.groupid = node.groupid))
 """
 
-# Writers hold Citus' advisory lock on the shard's metadata (class 4) on the node through which they came.
+# Writers hold Citus' advisory lock on the shard group (class 8: colocation id and place among the shards of a table) on
+# the node through which they came; on the shard itself (class 4) where it is not colocated.
 BLOCKERS: LiteralString = """
     SELECT DISTINCT format('a transaction of %%s on node %%s (process %%s, %%s, open for %%s s): %%s', activity.usename,
                            activity.nodeid, activity.pid, activity.state,
                            extract(epoch FROM clock_timestamp() - activity.xact_start)::int, left(activity.query, 80))
-    FROM pg_catalog.citus_locks lock JOIN pg_catalog.citus_stat_activity activity USING (global_pid)
-    WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 4 AND NOT activity.is_worker_query
-      AND lock.classid::bigint << 32 | lock.objid::bigint IN (
-        SELECT other.shardid FROM pg_catalog.pg_dist_shard shard
-        JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
-        JOIN pg_catalog.pg_dist_partition more ON more.colocationid = part.colocationid
-        JOIN pg_catalog.pg_dist_shard other
-          ON other.logicalrelid = more.logicalrelid
-         AND other.shardminvalue IS NOT DISTINCT FROM shard.shardminvalue
-        WHERE shard.shardid = %(shard_id)s)
+    FROM pg_catalog.pg_dist_shard shard
+    JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
+    JOIN pg_catalog.citus_locks lock
+      ON (lock.objsubid = 4 AND lock.classid::bigint << 32 | lock.objid::bigint = shard.shardid)
+      OR (lock.objsubid = 8 AND lock.objid::bigint = part.colocationid AND lock.classid::bigint = (
+            SELECT count(*) FROM pg_catalog.pg_dist_shard lower
+            WHERE lower.logicalrelid = shard.logicalrelid AND lower.shardminvalue::int < shard.shardminvalue::int))
+    JOIN pg_catalog.citus_stat_activity activity USING (global_pid)
+    WHERE shard.shardid = %(shard_id)s AND lock.locktype = 'advisory' AND lock.granted
+      AND NOT activity.is_worker_query
     LIMIT 3
 """

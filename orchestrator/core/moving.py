@@ -60,7 +60,7 @@ class Retry:
 
 
 # So often each failure is tried again, with pauses that double up to the longest: somewhat over a minute in all.
-TRIES: Mapping[Outcome, int] = {"blocked": 8, "busy": 8, "lost": 6}
+TRIES: Mapping[Outcome, int] = {"blocked": 8, "busy": 8, "lost": 6, "slow": 3}
 LONGEST_PAUSE = 15.0
 
 

@@ -1,0 +1,157 @@
+"""Direct moves against a cluster in memory: limits, retries, failures, kills at every point; it always converges."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from orchestrator.core.errors import RebalanceFailed
+from orchestrator.core.events import Event, MoveEnded, MoveStarted, Notice, StepProgress
+from orchestrator.core.moving import Outcome
+from orchestrator.core.placement import predict
+from orchestrator.core.plan import Plan, Wanted, make_plan
+from orchestrator.core.state import ClusterState
+from orchestrator.driver import drive
+from orchestrator.workflow.apply import World, converge, observe
+from orchestrator.workflow.waiting import Run
+from tests.workflow.moving_simulator import MovingSimulator
+from tests.workflow.simulator import STRATEGY, Killed, Simulator
+from tests.workflow.test_apply import Recorder, assert_converged, spec
+
+MB = 2**20
+LARGE = 60 * MB
+
+
+def crowded(groups: int = 24, large: int = 2) -> MovingSimulator:
+    """Four nodes; all data is on the first two, most of it tiny."""
+    return MovingSimulator(Simulator.of(4, [(i % 2 + 1, LARGE if i < large else MB) for i in range(groups)]))
+
+
+def run(mover: MovingSimulator, show: Recorder | None = None, wanted: Wanted | None = None) -> ClusterState:
+    world = mover.world
+    wishes, everything = wanted or Wanted(cluster=False, moves="direct"), World(world, world, mover=mover)
+
+    def replan() -> Run[tuple[Plan, ClusterState]]:
+        state = yield from observe(everything)
+        return make_plan(spec(len(world.nodes)), state, wishes), state
+
+    def everything_of_it() -> Run[ClusterState]:
+        plan, state = yield from replan()
+        return (yield from converge(everything, plan, state, replan))
+
+    return drive(everything_of_it(), show or Recorder(), sleep=world.sleep, now=lambda: world.now)
+
+
+def seen(show: Recorder, kind: type[Event]) -> list[Event]:
+    return [event for event in show.events if isinstance(event, kind)]
+
+
+def test_the_placement_is_the_one_that_citus_would_have_reached() -> None:
+    direct, job = crowded(), crowded()
+    run(direct)
+    run(job, wanted=Wanted(cluster=False, moves="job"))
+    assert direct.world.groups == job.world.groups
+    assert_converged(direct.world, 4, 24)
+    assert direct.leftovers == 0
+    assert 2 <= direct.most_at_once <= 4
+    assert "start_rebalance" not in direct.world.calls
+
+
+def test_each_move_is_told_to_begin_and_to_end_with_the_pause_of_its_writes() -> None:
+    mover, show = crowded(), Recorder()
+    run(mover, show)
+    started = {event.shard_id: event for event in seen(show, MoveStarted) if isinstance(event, MoveStarted)}
+    ended = {event.shard_id: event for event in seen(show, MoveEnded) if isinstance(event, MoveEnded)}
+    assert started.keys() == ended.keys()
+    assert len(started) == len(seen(show, MoveStarted)) == len(mover.started)
+    for shard_id, event in started.items():
+        tiny = event.bytes == MB
+        assert (event.way, event.mode) == ("direct", "block_writes" if tiny else "auto")
+        assert ended[shard_id].write_pause_seconds == (0.1 if tiny else None)
+    assert [e.done for e in seen(show, StepProgress) if isinstance(e, StepProgress)] == sorted(
+        e.done or 0 for e in seen(show, StepProgress) if isinstance(e, StepProgress)
+    )
+
+
+@pytest.mark.parametrize("outcome", ["blocked", "busy", "lost", "slow"])
+def test_passing_trouble_is_waited_out_and_everything_still_moves(outcome: Outcome) -> None:
+    mover, show = crowded(), Recorder()
+    moves = predict(mover.world.groups, mover.world.nodes, STRATEGY).moves
+    for move in moves[::3]:
+        mover.faults[move.shard_id] = [outcome, outcome]
+    run(mover, show)
+    assert_converged(mover.world, 4, 24)
+    notices = [event.text for event in show.events if isinstance(event, Notice)]
+    if outcome == "blocked":
+        assert any("held up by a transaction of app on node 1" in text for text in notices)
+
+
+def test_a_move_that_is_refused_ends_the_run_with_the_cause_and_lets_the_others_finish() -> None:
+    mover, show = crowded(), Recorder()
+    first = predict(mover.world.groups, mover.world.nodes, STRATEGY).moves[3]
+    mover.faults[first.shard_id] = ["refused"]
+    with pytest.raises(
+        RebalanceFailed, match=r"1 of \d+ moves failed; \d+ are done and stay done. s\d+: it was refused"
+    ):
+        run(mover, show)
+    assert mover.running == []
+    assert len(seen(show, MoveStarted)) == len(seen(show, MoveEnded))
+    assert mover.leftovers == 0
+    run(mover)
+    assert_converged(mover.world, 4, 24)
+
+
+def test_who_blocks_for_too_long_is_named() -> None:
+    mover = crowded()
+    first = predict(mover.world.groups, mover.world.nodes, STRATEGY).moves[0]
+    mover.faults[first.shard_id] = ["blocked"] * 50
+    with pytest.raises(RebalanceFailed, match=r"held up by a transaction of app on node 1 \(\d+ tries\)"):
+        run(mover)
+
+
+def test_a_cluster_that_refuses_connections_for_a_while_only_delays() -> None:
+    mover = crowded()
+    mover.refuse_connections = 3
+    run(mover)
+    assert_converged(mover.world, 4, 24)
+
+
+def test_reference_tables_are_copied_by_citus_before_anything_moves_directly() -> None:
+    mover = crowded()
+    mover.missing = True
+    run(mover)
+    assert_converged(mover.world, 4, 24)
+    assert mover.world.calls.index("start_rebalance") < mover.world.calls.index("start_move")
+    assert len(mover.world.jobs) == 1
+
+
+def test_killed_at_every_event_the_same_command_converges() -> None:
+    """What the killed run had sent goes on for a while; the next run waits for its end and moves the rest."""
+    whole = Recorder()
+    run(crowded(), whole)
+    assert len(whole.events) >= 25
+    for stop in range(len(whole.events)):
+        mover = crowded()
+        with suppress(Killed):
+            run(mover, Recorder(stop_after=stop))
+        mover.killed()
+        show = Recorder()
+        run(mover, show)
+        assert_converged(mover.world, 4, 24)
+        assert mover.stragglers == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_every_call_the_same_command_converges(before: bool) -> None:
+    counted = crowded()
+    run(counted)
+    for call in range(len(counted.world.calls)):
+        mover = crowded()
+        mover.world.lose_reply_of, mover.world.lose_before_effect = call, before
+        with suppress(Killed):
+            run(mover)
+        mover.killed()
+        mover.world.lose_reply_of = -1
+        run(mover)
+        assert_converged(mover.world, 4, 24)
