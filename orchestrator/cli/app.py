@@ -112,13 +112,16 @@ def apply(stack: str, as_json: bool, as_events: bool, yes: bool) -> None:
 @cli.command("scale-out")
 @click.option("--nodes", type=int, help="Number of nodes, coordinator included. Default: as the stack file says.")
 @click.option("--no-rebalance", is_flag=True, help="Only add nodes; existing data stays where it is.")
+@click.option(
+    "--with-pending-changes", is_flag=True, help="Scaling through Pulumi: make its other pending changes too."
+)
 @run_options
 @rebalance_options
-def scale_out(nodes: int | None, no_rebalance: bool, **options: Any) -> None:
+def scale_out(nodes: int | None, no_rebalance: bool, with_pending_changes: bool, **options: Any) -> None:
     """Add nodes and spread the data over all of them."""
     from orchestrator.cli.verbs import scale_out_cluster
 
-    sys.exit(scale_out_cluster(_root(), nodes, not no_rebalance, **options))
+    sys.exit(scale_out_cluster(_root(), nodes, not no_rebalance, with_pending_changes, **options))
 
 
 @cli.command()

@@ -37,7 +37,10 @@ class SubscriptionMissing(Refused):
 
 @dataclass
 class Session:
-    """Open connections to one stack's cluster. `replan` observes and plans anew with the same wishes."""
+    """Open connections to one stack's cluster. `replan` observes and plans anew with the same wishes.
+
+    `notes` go along with every plan that has something to do.
+    """
 
     file: StackFile
     root: Path
@@ -46,6 +49,7 @@ class Session:
     world: World
     services: DeclaredServices | None
     control: ArmClient | None
+    notes: tuple[str, ...] = ()
 
     def replan(self, wanted: Wanted) -> Run[tuple[Plan, ClusterState]]:
         declared = self.services if wanted.services else None
@@ -55,7 +59,8 @@ class Session:
         if declared is not None:
             steps, notices = declared.plan(state.services)
         plan = make_plan(self.file.spec, state, wanted, steps)
-        return replace(plan, notes=plan.notes + notices), state
+        said = self.notes if plan.steps else ()
+        return replace(plan, notes=plan.notes + notices + said), state
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,15 @@ def scale_out_cluster(
     root: Path,
     nodes: int | None,
     rebalance: bool,
+    with_pending_changes: bool,
     stack: str,
     as_json: bool,
     as_events: bool,
     yes: bool,
     **moving: Any,
 ) -> int:
+    from orchestrator.cli import scaling
+
     file = stackfile.load(root, stack)
     wanted_nodes = file.spec.nodes if nodes is None else _checked(nodes)
     declared = replace(file, spec=file.spec.model_copy(update={"nodes": wanted_nodes}))
@@ -117,7 +121,11 @@ def scale_out_cluster(
             if wanted_nodes != file.spec.nodes:
                 stackfile.save(file, "nodes", str(wanted_nodes))
 
-        return execute(session, "scale-out", wanted, Output(as_json, as_events), yes=yes, commit=commit)
+        way = scaling.prepare(session, file, wanted_nodes, with_pending_changes=with_pending_changes)
+        session.notes = way.notes
+        code = execute(session, "scale-out", wanted, Output(as_json, as_events), yes=yes, commit=commit)
+        scaling.record(way, wanted_nodes, partial(click.echo, err=True))
+        return code
 
 
 def _checked(nodes: int) -> int:

@@ -192,6 +192,10 @@ class ClusterSpec(Model):
         int,
         Field(json_schema_extra={"minimum": limit("cluster.nodes").minimum, "maximum": limit("cluster.nodes").maximum}),
     ] = 2
+    scaling: Literal["pulumi", "arm"] | None = Field(
+        default=None,
+        description="Who changes the node count. Default: pulumi where Pulumi's state holds the cluster, else arm.",
+    )
     postgres_version: Annotated[str, Field(json_schema_extra={"enum": list(limit("postgres.versions").values)})] = "17"
     compute: Compute = Compute()
     storage: Storage = Storage()

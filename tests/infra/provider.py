@@ -40,6 +40,9 @@ class StandInProvider(provider_pb2_grpc.ResourceProviderServicer):  # type: igno
     def __exit__(self, *_error: object) -> None:
         self._grpc.stop(None).wait()
 
+    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True)
+
     def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
         return empty_pb2.Empty()
 
