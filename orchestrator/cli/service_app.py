@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -32,5 +33,21 @@ def connection(service: str, port: str, form: str, show_password: bool, passfile
     show_connection(root_folder(), stack, service, port, form, show_password, passfile)
 
 
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--port", type=PORTS, help="Port of all statements.  [default: direct for .sql, pooled for .py]")
+@click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", show_default=True)
+@click.option("--stack", help="Take the services' schemas and distribution columns from stacks/Pulumi.<stack>.yaml.")
+def lint(paths: tuple[Path, ...], port: str | None, form: str, stack: str | None) -> None:
+    """Find statements in SQL and Python files that the cluster or its pooler does not run as they read.
+
+    Ends with 1 where something is found. `-- noqa: EC001` or `# noqa: EC001` on the line makes an exception.
+    """
+    from orchestrator.cli.lint_verbs import lint_files
+
+    sys.exit(lint_files(root_folder(), paths or (Path(),), port, form, stack))
+
+
 def register(group: click.Group) -> None:
     group.add_command(connection)
+    group.add_command(lint)

@@ -1,0 +1,38 @@
+"""`orchestrator lint`: reads files, shows what was found, for people, as JSON or as SARIF."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import stackfile
+from orchestrator.cli.running import print_json
+from orchestrator.core.findings import PAGES, RULES, Finding, findings_json, sarif
+from orchestrator.core.services import ServiceSpec
+from orchestrator.lint.run import lint_paths
+
+
+def lint_files(root: Path, paths: tuple[Path, ...], port: str | None, form: str, stack: str | None) -> int:
+    """The exit code: 1 where something was found."""
+    services: tuple[ServiceSpec, ...] = ()
+    if stack is not None:
+        services = stackfile.load(root, stack).spec.services
+    findings, statements = lint_paths(paths, port, services, root / "stacks")
+    if form == "json":
+        print_json(findings_json(findings, statements))
+    elif form == "sarif":
+        print_json(sarif(findings, version("elastic-cluster-orchestrator")))
+    else:
+        _show(findings, statements)
+    return 1 if findings else 0
+
+
+def _show(findings: list[Finding], statements: int) -> None:
+    for finding in findings:
+        click.echo(f"{finding.path}:{finding.line}: {finding.rule} {finding.message}")
+    for rule in sorted({finding.rule for finding in findings}):
+        click.echo(f"  {rule} {RULES[rule].name}: {PAGES}/{rule}.md", err=True)
+    count = len(findings)
+    click.echo(f"{statements} statements, {count or 'no'} finding{'' if count == 1 else 's'}.", err=True)

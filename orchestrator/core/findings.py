@@ -1,0 +1,91 @@
+"""What `orchestrator lint` can find: its rules, one finding, and findings as JSON and SARIF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Level = Literal["error", "warning"]
+PAGES = "docs/lint"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`docs/lint/<id>.md` explains it."""
+
+    id: str
+    name: str
+    level: Level
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    rule: str
+    path: str
+    line: int
+    message: str
+
+
+RULES: dict[str, Rule] = {
+    rule.id: rule
+    for rule in (
+        Rule("EC000", "syntax", "error", "PostgreSQL's own parser does not understand the statement"),
+        Rule("EC001", "sql-prepare", "error", "PREPARE, EXECUTE or DEALLOCATE through a pooled port"),
+        Rule("EC002", "listen", "error", "LISTEN or NOTIFY where the other side is not in the same session or node"),
+        Rule("EC003", "load", "error", "LOAD through a pooled port"),
+        Rule("EC004", "advisory-lock", "error", "an advisory lock that does not hold where the port leads"),
+        Rule("EC005", "session-setting", "error", "SET without LOCAL through a pooled port"),
+        Rule("EC006", "temporary-table", "error", "a temporary table through a pooled port"),
+        Rule("EC007", "with-hold-cursor", "error", "a WITH HOLD cursor through a pooled port"),
+        Rule("EC101", "unique-without-distribution-column", "error", "a key that Citus cannot enforce"),
+        Rule("EC102", "foreign-key", "error", "a foreign key that cannot be distributed"),
+        Rule("EC103", "cross-schema", "error", "one query over the data of two services"),
+        Rule("EC104", "serial", "warning", "a key of type int that nodes other than the coordinator cannot number"),
+        Rule("EC105", "not-on-distributed", "error", "a trigger or inheritance on a distributed table"),
+        Rule("EC201", "fan-out", "warning", "no value for the distribution column: every shard is asked"),
+        Rule("EC202", "join-without-distribution-column", "error", "distributed tables joined by other columns"),
+        Rule("EC301", "ddl-through-balanced", "error", "DDL through a port that leads to any node"),
+        Rule("EC401", "blocks-cutover", "warning", "a lock that stops writers and the cut-over of a moving shard"),
+    )
+}
+
+
+def findings_json(findings: Sequence[Finding], statements: int) -> dict[str, Any]:
+    return {"statements": statements, "findings": [asdict(finding) for finding in findings]}
+
+
+def sarif(findings: Sequence[Finding], version: str) -> dict[str, Any]:
+    """SARIF 2.1.0 as code scanning services read it. Paths are relative to where the command ran."""
+    used = sorted({finding.rule for finding in findings})
+    driver = {
+        "name": "orchestrator lint",
+        "version": version,
+        "rules": [
+            {
+                "id": rule.id,
+                "name": rule.name,
+                "shortDescription": {"text": rule.summary},
+                "help": {"text": f"{rule.summary}. See {PAGES}/{rule.id}.md."},
+                "defaultConfiguration": {"level": rule.level},
+            }
+            for rule in (RULES[name] for name in used)
+        ],
+    }
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": [_result(finding, used) for finding in findings]}],
+    }
+
+
+def _result(finding: Finding, used: Sequence[str]) -> dict[str, Any]:
+    place = {"artifactLocation": {"uri": finding.path}, "region": {"startLine": finding.line}}
+    return {
+        "ruleId": finding.rule,
+        "ruleIndex": used.index(finding.rule),
+        "level": RULES[finding.rule].level,
+        "message": {"text": finding.message},
+        "locations": [{"physicalLocation": place}],
+    }
