@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines, time_text
+from orchestrator.core.account import fold_latency, fold_moves, fold_verified
 from orchestrator.core.calibration import run_timing
 from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import OrchestratorError, Refused
@@ -51,6 +53,7 @@ class Output:
     as_events: bool
     seen: list[tuple[float, Event]] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
         people = sys.stderr if self.as_json or self.as_events else sys.stdout
@@ -182,4 +185,10 @@ def _report(
         after=None if after is None else final_loads(after),
         simulated=before.simulated,
         error=error,
+        began=output.began.isoformat(timespec="seconds"),
+        planned=tuple(step.title for step in plan.steps),
+        planned_after=plan.after,
+        moves=fold_moves(output.seen, end),
+        latency=fold_latency(output.seen),
+        verified=fold_verified(output.seen),
     )

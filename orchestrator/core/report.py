@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from orchestrator.core.events import Event, Notice, StepFailed, StepStarted, StepSucceeded
+from orchestrator.core.account import Latency, MoveReport, latency_json, move_json, verified_json
+from orchestrator.core.events import Event, Notice, StepFailed, StepStarted, StepSucceeded, Verified
 from orchestrator.core.plan import Plan
 from orchestrator.core.state import ClusterState, NodeLoad, RebalanceJob, node_loads, skew
 
@@ -15,13 +16,14 @@ Outcome: TypeAlias = Literal["done", "nothing to do", "failed", "interrupted"]
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step: how it ended and how long it took, in seconds."""
+    """One step: how it ended, how long it took and when it began, in seconds since the start of the run."""
 
     title: str
     outcome: Literal["done", "failed", "unfinished"]
     seconds: float
     note: str = ""
     kind: str | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,10 @@ class EstimateReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`before` and `after` are what was observed, not what was predicted; `after` is None when the run did not end."""
+    """`before` and `after` are what was observed, not what was predicted; `after` is None when the run did not end.
+
+    `planned` and `planned_after` are the first plan's steps and placement; `began` is a time in ISO 8601.
+    """
 
     stack: str
     command: str
@@ -56,6 +61,12 @@ class Report:
     simulated: bool
     error: str | None = None
     estimate: EstimateReport | None = None
+    began: str | None = None
+    planned: tuple[str, ...] = ()
+    planned_after: tuple[NodeLoad, ...] = ()
+    moves: tuple[MoveReport, ...] = ()
+    latency: tuple[Latency, ...] = ()
+    verified: tuple[Verified, ...] = ()
 
 
 def fold_steps(events: Sequence[tuple[float, Event]], end: float) -> tuple[StepReport, ...]:
@@ -68,10 +79,11 @@ def fold_steps(events: Sequence[tuple[float, Event]], end: float) -> tuple[StepR
         elif isinstance(event, StepSucceeded | StepFailed) and open_step is not None:
             ended: Literal["done", "failed"] = "done" if isinstance(event, StepSucceeded) else "failed"
             note = event.note if isinstance(event, StepSucceeded) else event.error
-            steps.append(StepReport(event.title, ended, at - open_step[0], note, open_step[1].kind))
+            steps.append(StepReport(event.title, ended, at - open_step[0], note, open_step[1].kind, open_step[0]))
             open_step = None
     if open_step is not None:
-        steps.append(StepReport(open_step[1].title, "unfinished", end - open_step[0], kind=open_step[1].kind))
+        at, step = open_step
+        steps.append(StepReport(step.title, "unfinished", end - at, kind=step.kind, at=at))
     return tuple(steps)
 
 
@@ -132,11 +144,18 @@ def report_json(report: Report) -> dict[str, Any]:
         "command": report.command,
         "outcome": report.outcome,
         "error": report.error,
+        "began": report.began,
         "seconds": round(report.seconds, 3),
         "placement_simulated": report.simulated,
         "moves_planned": report.moves_planned,
         "steps": [
-            {"title": step.title, "outcome": step.outcome, "seconds": round(step.seconds, 3), "note": step.note}
+            {
+                "title": step.title,
+                "outcome": step.outcome,
+                "at": round(step.at, 3),
+                "seconds": round(step.seconds, 3),
+                "note": step.note,
+            }
             for step in report.steps
         ],
         "notices": list(report.notices),
@@ -147,6 +166,14 @@ def report_json(report: Report) -> dict[str, Any]:
         "skew_before": skew(report.before),
         "skew_after": None if after is None else skew(after),
         "estimate": None if report.estimate is None else _estimate_json(report.estimate),
+        "planned": {
+            "steps": list(report.planned),
+            "after": loads_json(report.planned_after),
+            "skew_after": skew(report.planned_after),
+        },
+        "moves": [move_json(move) for move in report.moves],
+        "latency": [latency_json(seen) for seen in report.latency],
+        "verification": [verified_json(found) for found in report.verified],
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.views import HumanView, JsonLines, placement_lines, plan_lines, report_lines
+from orchestrator.core.account import fold_latency, fold_moves, fold_verified
 from orchestrator.core.events import (
     EVENT_TYPES,
     Event,
@@ -128,6 +129,12 @@ def test_report_for_people_and_as_json() -> None:
         node_loads(state.nodes, state.shard_groups),
         node_loads(nodes, after(state.shard_groups, plan.moves)),
         simulated=False,
+        began="2026-03-02T22:15:00+00:00",
+        planned=tuple(step.title for step in plan.steps),
+        planned_after=plan.after,
+        moves=fold_moves(EVENTS, 300.25),
+        latency=fold_latency(EVENTS),
+        verified=fold_verified(EVENTS),
     )
     golden("report.txt", report_lines(report))
     golden("report.json", [json.dumps(report_json(report), indent=1)])
