@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.cli.options import F, json_option, root_folder, stack_option
+from orchestrator.cli.reporting import report, report_option
 from orchestrator.cli.service_app import register
 from orchestrator.core.errors import OrchestratorError
 
@@ -30,6 +31,7 @@ def run_options(function: F) -> F:
     """What every verb that changes something takes."""
     for option in (
         click.option("--yes", is_flag=True, help="Do not ask."),
+        report_option,
         click.option("--events", "as_events", is_flag=True, help="Events as JSON lines (with --json: on stderr)."),
         json_option,
         stack_option,
@@ -269,6 +271,7 @@ def lab_down(delete: bool, name: str) -> None:
 
 
 register(cli)
+cli.add_command(report)
 _root = root_folder
 
 

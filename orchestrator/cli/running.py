@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.reporting import write_wanted
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines, time_text
 from orchestrator.core.account import fold_latency, fold_moves, fold_verified
@@ -84,6 +85,7 @@ class Output:
             self.human.lines(report_lines(report))
         if self.as_json:
             print_json(document)
+        write_wanted(document)
 
 
 def print_json(document: Any) -> None:

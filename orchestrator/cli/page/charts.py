@@ -38,10 +38,12 @@ def placement(document: Json) -> str:
     most = max([load[measure] for load in (*before.values(), *after.values())], default=0) or 1
     scale, row = (WIDTH - LEFT - VALUES) / most, 38.0
     parts: list[str] = []
+    values: list[str] = []
     for place, node in enumerate(nodes):
         y = place * row + 8
         parts.append(label(LEFT - 12, y + 19, f"node {node}" + ("" if node in before else " (new)"), "name", "end"))
-        for offset, loads, kind in ((0.0, before, "was"), (14.0, after, "is")):
+        offset = 0.0 if node in before and node in after else 7.0
+        for loads, kind in ((before, "was"), (after, "is")):
             load = loads.get(node)
             if load is None:
                 continue
@@ -49,7 +51,8 @@ def placement(document: Json) -> str:
             if load[measure]:
                 parts.append(bar(LEFT, y + offset, width, 12, kind))
             words = f"{size(load['bytes'])}, {load['shard_groups']} groups"
-            parts.append(label(LEFT + width + 6, y + offset + 10, words, "value"))
+            values.append(label(LEFT + width + 6, y + offset + 10, words, "value"))
+            offset += 14
     height = len(nodes) * row + 12
     if after:
         average = LEFT + sum(load[measure] for load in after.values()) / len(after) * scale
@@ -58,18 +61,23 @@ def placement(document: Json) -> str:
     description = (
         f"For each of {len(nodes)} nodes its {words} before and after the run. The table below has the numbers."
     )
-    return svg("placement", WIDTH, height, "Placement before and after", description, parts)
+    return svg("placement", WIDTH, height, "Placement before and after", description, [*parts, *values])
 
 
 # --- time ---
+
+
+def step_of(most: float) -> float:
+    """A round distance that fits at most eight times into `most`."""
+    steps = [factor * 10.0**power for power in range(-3, 7) for factor in (1, 2, 5)]
+    return next((step for step in steps if most / step <= 8), most)
 
 
 def ticks(most: float) -> list[float]:
     """Round numbers from 0 to at most `most`, four to eight of them."""
     if most <= 0:
         return [0.0]
-    steps = [factor * 10.0**power for power in range(-3, 7) for factor in (1, 2, 5)]
-    step = next((step for step in steps if most / step <= 8), most)
+    step = step_of(most)
     return [number * step for number in range(math.floor(most / step + 1e-9) + 1)]
 
 
@@ -92,13 +100,52 @@ def kind_of(move: Json) -> str:
     return "blocking" if move["mode"] == "block_writes" else "logical"
 
 
-def timeline(document: Json) -> str:
-    """Steps above, then for each target node its moves, then the latency of the probe if it was watched."""
+def window(document: Json) -> tuple[float, float]:
+    """From the first to the last of what moved or was looked at, in seconds since the start of the run."""
+    begins = [item["at"] for item in (*document["moves"], *document["latency"])]
+    ends = [move["at"] + move["seconds"] for move in document["moves"]] + [look["at"] for look in document["latency"]]
+    return (min(begins), max(max(ends), min(begins) + 0.001)) if begins else (0.0, max(document["seconds"], 0.001))
+
+
+def step_bar(document: Json) -> str:
+    """The whole run in one row: steps follow each other. A line below marks the part that `timeline` shows."""
     end = max(document["seconds"], 0.001)
     scale = (WIDTH - LEFT - RIGHT) / end
+    parts = [label(LEFT - 12, 17, "steps", "name", "end")]
+    for number, step in enumerate(document["steps"], 1):
+        x, width = LEFT + step["at"] * scale, step["seconds"] * scale
+        kind = "step" if step["outcome"] == "done" else "failed"
+        parts.append(bar(x, 4, max(width - 1, 0), 18, kind, f"{number}. {step['title']}: {duration(step['seconds'])}"))
+        if width > 14:
+            parts.append(label(x + 5, 17, number, "on-step" if kind == "step" else "name"))
+    if document["moves"]:
+        first, last = window(document)
+        parts.append(bar(LEFT + first * scale, 25, (last - first) * scale, 3, "shown", "the moves, enlarged below"))
+    _axis(0.0, end, LEFT, scale, 26, 28, parts)
+    steps = "; ".join(f"{step['title']}: {duration(step['seconds'])}" for step in document["steps"])
+    return svg("steps", WIDTH, 50, "The steps of the run over time", f"{steps}.", parts)
+
+
+def _axis(since: float, until: float, left: float, scale: float, top: float, bottom: float, parts: list[str]) -> None:
+    """Round times since the start of the run. Goes before everything else, so that it lies behind the bars."""
+    first = since - since % (step_of(until - since) or 1)
+    lines = []
+    for second in (first + tick for tick in ticks(until - first)):
+        if second < since - 1e-9:
+            continue
+        x = left + (second - since) * scale
+        lines.append(line(x, top, x, bottom, "grid"))
+        anchor = "start" if x < left + 20 else "end" if x > WIDTH - RIGHT - 20 else "middle"
+        lines.append(label(x, bottom + 16, short(duration(second), 12), "value", anchor))
+    parts[:0] = lines
+
+
+def timeline(document: Json) -> str:
+    """For each target node its moves, then the latency of the probe if it was watched; one scale of time."""
+    since, until = window(document)
+    scale = (WIDTH - LEFT - RIGHT) / (until - since)
     parts: list[str] = []
-    y = _steps(document["steps"], scale, parts) + 8
-    top = y
+    y = 8.0
     targets = sorted({move["target"] for move in document["moves"]})
     packed = {target: [move for move in document["moves"] if move["target"] == target] for target in targets}
     rows = {target: lanes(moves) for target, moves in packed.items()}
@@ -108,36 +155,19 @@ def timeline(document: Json) -> str:
         height = max(count * lane, 14.0)
         parts.append(label(LEFT - 12, y + height / 2 + 4, f"to node {target}", "name", "end"))
         for move, place in zip(packed[target], places, strict=True):
-            x, width = LEFT + move["at"] * scale, move["seconds"] * scale
+            x, width = LEFT + (move["at"] - since) * scale, move["seconds"] * scale
             parts.append(bar(x, y + place * lane, width, lane - 1, kind_of(move), move_words(move)))
         y += height + 6
         parts.append(line(LEFT, y - 3, WIDTH - RIGHT, y - 3, "rule"))
     if document["latency"]:
-        y = _latency(document["latency"], y + 12, scale, parts)
-    for second in ticks(end):
-        x = LEFT + second * scale
-        parts.append(line(x, top - 4, x, y, "grid"))
-        parts.append(label(x, y + 16, short(duration(second), 12), "value", "middle" if second else "start"))
+        y = _latency(document["latency"], since, y + 12, scale, parts)
+    _axis(since, until, LEFT, scale, 4, y, parts)
     description = (
-        f"{len(document['moves'])} moves over {duration(end)}, grouped by the node they went to"
+        f"{len(document['moves'])} moves over {duration(until - since)}, grouped by the node they went to"
         + (", and the latency of the probe statement below them" if document["latency"] else "")
-        + ". The tables below have the numbers."
+        + ". The tables have the numbers."
     )
-    # Grid lines first, so that they lie behind the bars.
-    parts.sort(key=lambda part: not part.startswith('<line class="grid"'))
-    return svg("timeline", WIDTH, y + 24, "What happened when", description, parts)
-
-
-def _steps(steps: Sequence[Json], scale: float, parts: list[str]) -> float:
-    """One row for each step would be tall: they follow each other, so one row of numbered bars is enough."""
-    parts.append(label(LEFT - 12, 16, "steps", "name", "end"))
-    for number, step in enumerate(steps, 1):
-        x, width = LEFT + step["at"] * scale, step["seconds"] * scale
-        kind = "step" if step["outcome"] == "done" else "failed"
-        parts.append(bar(x, 4, max(width - 1, 0), 18, kind, f"{number}. {step['title']}: {duration(step['seconds'])}"))
-        if width > 14:
-            parts.append(label(x + 5, 17, number, "on-step"))
-    return 26.0
+    return svg("timeline", WIDTH, y + 24, "Moves over time", description, parts)
 
 
 def move_words(move: Json) -> str:
@@ -156,7 +186,7 @@ def thinned(looks: Sequence[Json], most: int = MOST_POINTS) -> Iterator[Json]:
         yield max(looks[first : first + stretch], key=lambda look: look["milliseconds"])
 
 
-def _latency(looks: Sequence[Json], top: float, scale: float, parts: list[str]) -> float:
+def _latency(looks: Sequence[Json], since: float, top: float, scale: float, parts: list[str]) -> float:
     points = list(thinned(looks))
     levels = ticks(max(look["milliseconds"] for look in looks) * 1.05)
     most = max(levels[-1], max(look["milliseconds"] for look in looks), 0.001)
@@ -164,7 +194,7 @@ def _latency(looks: Sequence[Json], top: float, scale: float, parts: list[str]) 
     for place, look in enumerate(points):
         if look["state"] != "going":
             until = points[place + 1]["at"] if place + 1 < len(points) else look["at"]
-            x = LEFT + look["at"] * scale
+            x = LEFT + (look["at"] - since) * scale
             parts.append(bar(x, top, (until - look["at"]) * scale, LATENCY_HEIGHT, look["state"], look["state"]))
     parts.append(label(LEFT - 12, top + 4, "probe latency", "name", "end"))
     for level in levels[1:]:
@@ -173,7 +203,7 @@ def _latency(looks: Sequence[Json], top: float, scale: float, parts: list[str]) 
         if y > top + 14:
             parts.append(label(LEFT - 12, y + 4, f"{level:g} ms", "value", "end"))
     path = " ".join(
-        f"{LEFT + look['at'] * scale:.1f},{bottom - look['milliseconds'] / most * LATENCY_HEIGHT:.1f}"
+        f"{LEFT + (look['at'] - since) * scale:.1f},{bottom - look['milliseconds'] / most * LATENCY_HEIGHT:.1f}"
         for look in points
     )
     parts.append(f'<polyline class="latency" points="{path}"/>')

@@ -9,7 +9,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from orchestrator.cli.page.charts import kind_of, placement, timeline
+from orchestrator.cli.page.charts import kind_of, placement, step_bar, timeline
 from orchestrator.cli.page.parts import bullets, scroller, section, table, text
 from orchestrator.core.size import duration, size
 
@@ -136,14 +136,17 @@ def _timeline(document: Json) -> str:
     states = {look["state"] for look in document["latency"]}
     keys += [f'<span class="key {state}"></span>moves {state} ' for state in ("slowed", "paused") if state in states]
     latency = document["latency"]
-    told = (
-        _latency_table(latency) if latency else "<p>The latency of a probe statement was not watched in this run.</p>"
-    )
+    told = "<p>The latency of a probe statement was not watched in this run.</p>"
+    if latency:
+        told = f"<details><summary>Latency as a table</summary>{_latency_table(latency)}</details>"
+    charts = scroller("Chart of the steps over time", step_bar(document))
+    if document["moves"] or latency:
+        charts += scroller("Chart of moves and latency over time", timeline(document))
     return section(
         "timeline-h",
         "What happened when",
         f'<p class="legend">{"".join(keys)}</p>' if keys else "",
-        scroller("Chart of moves and latency over time", timeline(document)),
+        charts,
         told,
     )
 
@@ -175,8 +178,8 @@ def _steps(document: Json) -> str:
     done = {step["title"] for step in document["steps"]}
     left = [title for title in document["planned"]["steps"] if title not in done]
     content = table("Steps of the run", ["Step", "Outcome", "Began at", "Took", "Note"], rows, (2, 3)) if rows else ""
-    if left:
-        content += f"<h3>Planned and not begun under that name</h3>{bullets(left)}"
+    if left and document["outcome"] in {"failed", "interrupted"}:
+        content += f"<h3>Planned, but not reached</h3>{bullets(left)}"
     return section("steps-h", "Steps", content) if content else ""
 
 
