@@ -38,7 +38,7 @@ class Cluster:
         with self.connect() as connection:
             self.version = str(connection.execute("SELECT citus_version()").fetchone()[0]).split(" on ")[0]  # type: ignore[index]
             for tenant in self.tenants[:schemas]:
-                _make_schema(connection, tenant.schema)
+                make_schema(connection, tenant.schema)
             _make_rows(connection)
             self._learn_shards(connection)
 
@@ -98,7 +98,7 @@ class Cluster:
                 self._shards.setdefault(row[0] if row else 0, []).append(tenant.number)
 
 
-def _make_schema(connection: psycopg.Connection[Any], name: str) -> None:
+def make_schema(connection: psycopg.Connection[Any], name: str) -> None:
     connection.execute(f"CREATE SCHEMA {name}")
     connection.execute(f"SELECT citus_schema_distribute('{name}')")
     # The key is made by the server, so that a doubled write is a second row and not an error.
