@@ -1,6 +1,7 @@
 """Interrupted anywhere, does the same command converge? One fault per scale-out, then the same command again.
 
-    uv run --all-extras python bench/resume.py [--engine embedded] [--most 1000] [--only kill,arm] [--moves auto]
+    uv run --all-extras python bench/resume.py [--engine embedded] [--most 1000] [--kills 1000] [--only kill,arm]
+        [--moves auto]
 
 Faults: SIGKILL after every event; Ctrl-C; every ARM request lost before and after its effect; SQL messages lost before
 and after their effect (every one, or evenly chosen ones with --most); all SQL connections reset after every event; a
@@ -352,11 +353,13 @@ def lost_messages(what: str, wire: str, numbers: list[int], of: int) -> Iterator
             yield {"name": f"{what} {number} of {of} lost {when} effect", wire: Cut(number, when)}
 
 
-def plan_points(kinds: set[str], most: int, events: int, messages: int, requests: int) -> Iterator[Mapping[str, Any]]:
+def plan_points(
+    kinds: set[str], kills: int, most: int, events: int, messages: int, requests: int
+) -> Iterator[Mapping[str, Any]]:
     """What to call `Drill.point` with, after a run without a fault had so many events, messages and requests."""
+    for number in chosen(events, kills if "kill" in kinds else 0):
+        yield {"name": f"SIGKILL after event {number} of {events}", "fault": kill_after(number)}
     for number in chosen(events, most):
-        if "kill" in kinds:
-            yield {"name": f"SIGKILL after event {number} of {events}", "fault": kill_after(number)}
         if "sql" in kinds:
             yield {"name": f"all SQL connections reset after event {number}", "fault": reset_sql_after(number)}
         if "second" in kinds:
@@ -372,11 +375,11 @@ def plan_points(kinds: set[str], most: int, events: int, messages: int, requests
         yield {"name": "job stopped by somebody else", "fault": stop_job}
 
 
-def drill(engine: str, most: int, kinds: set[str], moves: str | None) -> list[Point]:
+def drill(engine: str, kills: int, most: int, kinds: set[str], moves: str | None) -> list[Point]:
     run = Drill(engine, moves)
     try:
         counted = run.point("nothing")
-        for arguments in plan_points(kinds, most, *counted):
+        for arguments in plan_points(kinds, kills, most, *counted):
             run.point(**arguments)
     finally:
         if run.lab is not None:
@@ -387,12 +390,13 @@ def drill(engine: str, most: int, kinds: set[str], moves: str | None) -> list[Po
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="embedded")
-    parser.add_argument("--most", type=int, default=1000, help="points of one kind at most")
+    parser.add_argument("--most", type=int, default=1000, help="points of one kind at most, but for kills")
+    parser.add_argument("--kills", type=int, default=1000, help="events after which the process is killed, at most")
     parser.add_argument("--only", default="kill,arm,sql,server,job,second")
     parser.add_argument("--moves", choices=["direct", "job", "auto"])
     options = parser.parse_args()
     began = time.monotonic()
-    points = drill(options.engine, options.most, set(options.only.split(",")), options.moves)
+    points = drill(options.engine, options.kills, options.most, set(options.only.split(",")), options.moves)
     bad = [point for point in points if point.problems]
     key = f"{options.engine} {options.moves or 'default'}"
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
