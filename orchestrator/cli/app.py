@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from orchestrator.cli.moving_options import guard_options, rebalance_options
 from orchestrator.cli.options import F, json_option, root_folder, stack_option
 from orchestrator.cli.reporting import report, report_option
 from orchestrator.cli.service_app import register
@@ -24,7 +25,6 @@ from orchestrator.core.errors import OrchestratorError
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 INTERRUPTED = 130
 FILE = click.Path(path_type=Path, dir_okay=False)
-MODES = click.Choice(["auto", "force_logical", "block_writes"])
 
 
 def run_options(function: F) -> F:
@@ -35,33 +35,6 @@ def run_options(function: F) -> F:
         click.option("--events", "as_events", is_flag=True, help="Events as JSON lines (with --json: on stderr)."),
         json_option,
         stack_option,
-    ):
-        function = option(function)
-    return function
-
-
-def rebalance_options(function: F) -> F:
-    for option in (
-        click.option(
-            "--max-write-pause",
-            type=click.IntRange(min=10),
-            default=500,
-            show_default=True,
-            metavar="MS",
-            help="Longest wait of a write for a direct move; what does not fit is copied logically.",
-        ),
-        click.option(
-            "--moves",
-            type=click.Choice(["auto", "direct", "job"]),
-            default="auto",
-            show_default=True,
-            help="Who moves: Citus' background job, or direct moves; auto takes the faster one and says why.",
-        ),
-        click.option(
-            "--parallel", type=click.IntRange(1, 64), help="Moves at once. Default: two per node on the narrower side."
-        ),
-        click.option("--transfer-mode", type=MODES, default="auto", show_default=True, help="How Citus copies shards."),
-        click.option("--strategy", help="Rebalance strategy. Default: the cluster's own (by_disk_size)."),
     ):
         function = option(function)
     return function
@@ -119,6 +92,7 @@ def apply(stack: str, as_json: bool, as_events: bool, yes: bool) -> None:
 )
 @run_options
 @rebalance_options
+@guard_options
 def scale_out(nodes: int | None, no_rebalance: bool, with_pending_changes: bool, **options: Any) -> None:
     """Add nodes and spread the data over all of them."""
     from orchestrator.cli.verbs import scale_out_cluster
@@ -127,13 +101,28 @@ def scale_out(nodes: int | None, no_rebalance: bool, with_pending_changes: bool,
 
 
 @cli.command()
+@click.option("--undo", type=click.IntRange(1), metavar="RUN", help="Move everything back that this run has moved.")
+@click.option("--stop", is_flag=True, help="Stop the rebalance that is under way, also one started elsewhere.")
 @run_options
 @rebalance_options
-def rebalance(**options: Any) -> None:
+@guard_options
+def rebalance(undo: int | None, stop: bool, **options: Any) -> None:
     """Spread the data evenly over the nodes that are there."""
-    from orchestrator.cli.verbs import rebalance_cluster
+    from orchestrator.cli import moving_verbs
 
-    sys.exit(rebalance_cluster(_root(), **options))
+    if stop:
+        sys.exit(moving_verbs.stop_rebalance(_root(), options["stack"], options["as_json"]))
+    sys.exit(moving_verbs.rebalance_cluster(_root(), undo, **options))
+
+
+@cli.command()
+@stack_option
+@json_option
+def runs(stack: str, as_json: bool) -> None:
+    """The runs that moved data, the latest first: what `rebalance --undo` takes."""
+    from orchestrator.cli.moving_verbs import show_runs
+
+    show_runs(_root(), stack, as_json)
 
 
 @cli.command()

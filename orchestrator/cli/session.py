@@ -17,12 +17,14 @@ from orchestrator.clients.connection import Login, administrator, connect
 from orchestrator.clients.moving import MovingClient
 from orchestrator.clients.operations import OperationJournal
 from orchestrator.core.errors import Refused
+from orchestrator.clients.runs import RunRecord
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import ServiceStep
 from orchestrator.workflow.apply import World, observe
 from orchestrator.workflow.waiting import Run
+from orchestrator.workflow.moving import Oversight
 
 if TYPE_CHECKING:
     from orchestrator.cli.declared import DeclaredServices
@@ -81,7 +83,8 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
         journal = OperationJournal(lambda: citus.connection)
         mover = MovingClient(partial(connect, login), citus)
         stack.callback(mover.close)
-        world = World(citus, arm, declared.client if declared is not None else None, journal, mover)
+        oversight = Oversight(RunRecord(lambda: citus.connection))
+        world = World(citus, arm, declared.client if declared is not None else None, journal, mover, oversight)
         yield Session(file, root, login, citus, world, declared, arm)
 
 

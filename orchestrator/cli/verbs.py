@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import stackfile
+from orchestrator.cli.guarding import guard, guarded
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.views import job_line, placement_lines, plan_lines
@@ -114,8 +115,9 @@ def scale_out_cluster(
     file = stackfile.load(root, stack)
     wanted_nodes = file.spec.nodes if nodes is None else _checked(nodes)
     declared = replace(file, spec=file.spec.model_copy(update={"nodes": wanted_nodes}))
-    wanted = Wanted(True, False, rebalance, **wishes(**moving))
-    with open_session(root, declared, services=False, control=True, lock=True) as session:
+    moving, limits = guarded(moving)
+    wanted = Wanted(True, False, rebalance, **wishes(**moving), guarded=limits.any)
+    with open_session(root, declared, services=False, control=True, lock=True) as session, guard(session, limits):
 
         def commit() -> None:
             if wanted_nodes != file.spec.nodes:
@@ -135,17 +137,3 @@ def _checked(nodes: int) -> int:
     if nodes < known.minimum:
         raise Refused(f"--nodes {nodes}: an elastic cluster has at least {known.minimum} nodes. Nothing was changed.")
     return nodes
-
-
-def rebalance_cluster(
-    root: Path,
-    stack: str,
-    as_json: bool,
-    as_events: bool,
-    yes: bool,
-    **moving: Any,
-) -> int:
-    file = stackfile.load(root, stack)
-    wanted = Wanted(False, False, True, **wishes(**moving))
-    with open_session(root, file, services=False, control=True, lock=True) as session:
-        return execute(session, "rebalance", wanted, Output(as_json, as_events), yes=yes)

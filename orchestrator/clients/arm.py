@@ -118,6 +118,23 @@ class ArmClient:
             raise self._refusal("Following the operation", response.status_code, code, text, response.headers)
         return _operation_reading(response.status_code, _json(response), response.headers)
 
+    def read_json(self, path: str, doing: str) -> Mapping[str, Any]:
+        """What ARM has at a path below the server, where Azure's SDK for PostgreSQL knows nothing of it."""
+        from azure.core.rest import HttpRequest
+
+        server = (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.DBforPostgreSQL/flexibleServers/{self.server_name}/"
+        )
+        with self._errors(doing):
+            response = self._sdk.send_request(HttpRequest("GET", self.endpoint + server + path))
+            response.read()
+        if response.status_code >= 400:
+            error = _error(response)
+            code, text = str(error.get("code") or response.status_code), str(error.get("message") or response.reason)
+            raise self._refusal(doing, response.status_code, code, text, response.headers)
+        return _json(response)
+
     def _is_mine(self, url: str) -> bool:
         """The login goes along with every request: never to an address that is not this endpoint's."""
         return url.startswith("/") or urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]

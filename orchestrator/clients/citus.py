@@ -155,6 +155,15 @@ class CitusClient:
         with translated("stop the rebalance"):
             self.connection.execute("SELECT citus_rebalance_stop()")
 
+    def end_executors(self) -> None:
+        """End the workers of a job that is being stopped and does not come to its end.
+
+        Citus 13.2 can wait for itself: its monitor, in a transaction, waits for a worker to shut down, which waits for
+        a replication slot on the coordinator, which waits for the monitor's transaction (seen in bench/moves.py).
+        """
+        with translated("end the workers of the rebalance"):
+            self.connection.execute(citus_sql.END_EXECUTORS)
+
     def read_job(self, job_id: int) -> RebalanceJob:
         """State and tasks from the coordinator's own tables; bytes and phase where the nodes answer.
 

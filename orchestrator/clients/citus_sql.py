@@ -73,6 +73,12 @@ STRATEGIES: LiteralString = """
     FROM pg_catalog.pg_dist_rebalance_strategy
 """
 
+# Background workers of the administrator's own tasks, which PostgreSQL lets it end.
+END_EXECUTORS: LiteralString = """
+    SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+    WHERE backend_type LIKE 'Citus Background Task Queue Executor%' AND datname = current_database()
+"""
+
 LAST_JOB: LiteralString = """
     SELECT job_id, state::text FROM pg_catalog.pg_dist_background_job
     WHERE job_type = 'rebalance' ORDER BY job_id DESC LIMIT 1

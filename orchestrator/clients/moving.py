@@ -90,12 +90,20 @@ class MovingClient:
                 with suppress(psycopg.Error):
                     lane.connection.cancel()
 
+    def cancel_strays(self) -> int:
+        """Ask the moves of an orchestrator that was killed to stop; how many there were."""
+        with translated("stop the moves of an earlier run"):
+            row = self._citus.connection.execute(moving_sql.CANCEL_STRAYS, (APPLICATION, self._mine())).fetchone()
+        return int(row[0]) if row else 0
+
     def under_way(self) -> int:
         """Moves of an orchestrator that was killed: its sessions notice within a second or two, or commit."""
-        mine = [lane.connection.info.backend_pid for lane in self._lanes if not lane.connection.closed]
         with translated("look for moves of an earlier run"):
-            row = self._citus.connection.execute(moving_sql.UNDER_WAY, (APPLICATION, mine)).fetchone()
+            row = self._citus.connection.execute(moving_sql.UNDER_WAY, (APPLICATION, self._mine())).fetchone()
         return int(row[0]) if row else 0
+
+    def _mine(self) -> list[int]:
+        return [lane.connection.info.backend_pid for lane in self._lanes if not lane.connection.closed]
 
     def plan(self, strategy: str) -> tuple[Move, ...]:
         """The moves that Citus itself would make now, in its order, one for each shard group."""

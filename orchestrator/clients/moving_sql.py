@@ -24,6 +24,11 @@ UNDER_WAY: LiteralString = """
     WHERE application_name = %s AND datname = current_database() AND state <> 'idle' AND NOT pid = ANY (%s)
 """
 
+CANCEL_STRAYS: LiteralString = """
+    SELECT count(*) FILTER (WHERE pg_cancel_backend(pid)) FROM pg_catalog.pg_stat_activity
+    WHERE application_name = %s AND datname = current_database() AND state <> 'idle' AND NOT pid = ANY (%s)
+"""
+
 # One row for each table of a group; the group is named by its lowest shard id, as everywhere here.
 PLAN: LiteralString = """
     SELECT first.shard_id, source.nodeid AS source, target.nodeid AS target

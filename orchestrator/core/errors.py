@@ -161,6 +161,18 @@ class RebalanceFailed(OrchestratorError):
     """A rebalance job or one of its moves fails. Citus itself would go on retrying for about half an hour."""
 
 
+class Stopped(OrchestratorError):
+    """Somebody asked for it with `orchestrator rebalance --stop`. Ends like an interruption: it can be continued."""
+
+    exit_code = 130
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__(
+            f"Stopped, as asked for from elsewhere: {done} of {total} moves are done and stay done, the others did not "
+            "happen. Run the same command to move the rest."
+        )
+
+
 class StepTimedOut(OrchestratorError):
     def __init__(self, step: str, waited: float, last: str) -> None:
         super().__init__(

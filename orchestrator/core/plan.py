@@ -13,6 +13,7 @@ from typing import get_args
 from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import Refused, ScaleInRefused
 from orchestrator.core.placement import Move, Prediction, after, predict, with_future_nodes
+from orchestrator.core.runs import UndoOf, undo
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState, Node, NodeLoad, ShardGroup, Strategy, node_loads
 from orchestrator.core.steps import (
@@ -44,7 +45,9 @@ MOVES_PER_NODE = 2
 class Wanted:
     """What the user asked this run to make true. `parallel` is the number of moves at once; None leaves it to us.
 
-    `moves` is who makes them, `max_pause` for how many seconds at most writes may wait for a direct one.
+    `moves` is who makes them, `max_pause` for how many seconds at most writes may wait for a direct one. With `guarded`
+    a load guard is to slow them down, which only direct moves can. `undo` is the run to go back behind, and nothing
+    else is planned then.
     """
 
     cluster: bool = True
@@ -55,6 +58,8 @@ class Wanted:
     parallel: int | None = None
     moves: Moves = "job"
     max_pause: float = 0.5
+    guarded: bool = False
+    undo: UndoOf | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ def make_plan(
     spec: ClusterSpec, state: ClusterState, wanted: Wanted, service_steps: Sequence[ServiceStep] = ()
 ) -> Plan:
     """Raises ScaleInRefused for fewer nodes than there are, Refused for a strategy that the cluster does not have."""
+    if wanted.undo is not None:
+        return _undo_plan(state, wanted, wanted.undo)
     nodes = _target_nodes(spec, state, wanted)
     strategy = _strategy(state, wanted)
     future = with_future_nodes(tuple(_joined(node, wanted) for node in state.nodes), nodes)
@@ -146,15 +153,31 @@ def _grow(state: ClusterState, nodes: int, wanted: Wanted) -> list[ClusterStep]:
     return steps
 
 
+def _undo_plan(state: ClusterState, wanted: Wanted, run: UndoOf) -> Plan:
+    """Back behind one run, by direct moves: only they make exactly the moves that they are told."""
+    steps: list[ClusterStep] = _settle(state, wanted)
+    moves = undo(run.run_id, run.moves, state) if not steps else ()
+    if moves:
+        at_once, per_node = executors_for(moves, wanted.parallel)
+        steps.append(MoveShards("", wanted.transfer_mode, moves, at_once, per_node, wanted.max_pause, exactly=True))
+    if steps:
+        shard_ids = tuple(sorted(group.shard_id for group in state.shard_groups))
+        steps.append(VerifyCluster(len(state.nodes), shard_ids))
+    note = () if steps else (f"Everything that run {run.run_id} moved is where it was before.",)
+    before = node_loads(state.nodes, state.shard_groups)
+    placed = after(state.shard_groups, moves)
+    return Plan(tuple(steps), before, node_loads(state.nodes, placed), moves, note)
+
+
 def _way(spec: ClusterSpec, state: ClusterState, wanted: Wanted, moves: Sequence[Move]) -> Choice | None:
     """None where there is nothing to choose."""
-    if not moves or wanted.moves == "job":
+    if not moves or (wanted.moves == "job" and not wanted.guarded):
         return None
     executors = executors_for(moves, wanted.parallel)
     return choose(
         moves,
         state.shard_groups,
-        asked=wanted.moves,
+        asked="direct" if wanted.guarded else wanted.moves,
         mode=wanted.transfer_mode,
         max_pause=wanted.max_pause,
         executors=executors,

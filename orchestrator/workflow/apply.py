@@ -7,7 +7,7 @@ command continues after any interruption, and a plan without steps means converg
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from orchestrator.core.errors import OrchestratorError, VerificationFailed
 from orchestrator.core.events import StepFailed, StepStarted, StepSucceeded
@@ -28,7 +28,7 @@ from orchestrator.core.steps import (
 )
 from orchestrator.workflow import server
 from orchestrator.workflow.journal import Journal
-from orchestrator.workflow.moving import move_shards
+from orchestrator.workflow.moving import Oversight, move_shards
 from orchestrator.workflow.protocols import ControlPlane, Database, Mover, Services
 from orchestrator.workflow.rebalance import follow, rebalance
 from orchestrator.workflow.verify import verify
@@ -50,6 +50,7 @@ class World:
 
 
 def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
+    oversight: Oversight = field(default_factory=Oversight)
     """One reading of everything that this world has."""
     state = yield from when_connected(world.database.observe, "read the cluster")
     if world.control is not None:
@@ -109,13 +110,17 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
         case AwaitNodes():
             return (yield from server.await_nodes(number, step, world.database))
         case FollowRebalance():
-            return (yield from follow(number, step.job_id, world.database, groups, ours=False))
+            return (
+                yield from follow(
+                    number, step.job_id, world.database, groups, ours=False, record=world.oversight.record
+                )
+            )
         case RebalanceShards():
-            return (yield from rebalance(number, step, world.database, groups))
+            return (yield from rebalance(number, step, world.database, groups, world.oversight.record))
         case MoveShards():
             if world.mover is None:
                 raise LookupError("direct moves are only planned where somebody makes them")
-            return (yield from move_shards(number, step, world.mover, world.database))
+            return (yield from move_shards(number, step, world.mover, world.database, world.oversight))
         case VerifyCluster():
             state = yield from observe(world)
             if failures := verify(step, state):

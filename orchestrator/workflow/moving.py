@@ -7,16 +7,19 @@ not known is sent again (Citus answers "already present"), and what a killed run
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orchestrator.core.cost import AZURE, fit
-from orchestrator.core.errors import ClusterUnreachable, RebalanceFailed
-from orchestrator.core.events import MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
+from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, OrchestratorError, RebalanceFailed, Stopped
+from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
+from orchestrator.core.guard import Limits, Pace, next_pace, p99
 from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves
 from orchestrator.core.placement import Move
+from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import ShardGroup
 from orchestrator.core.steps import MoveShards
-from orchestrator.workflow.protocols import Database, Mover
+from orchestrator.workflow.protocols import Database, Gauge, Mover, Record
 from orchestrator.workflow.rebalance import copy_reference_tables
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
 
@@ -26,6 +29,8 @@ LEFTOVERS_TIMEOUT = 60.0
 # Tiny moves end within tens of milliseconds: a longer nap between looks would be most of their time.
 SHORT_LOOK, LONG_LOOK = 0.005, 0.25
 PROGRESS_EVERY = 0.5
+# So often somebody may ask to stop, and the guard may change its mind.
+LOOK_AROUND_EVERY = 0.5
 
 
 @dataclass(slots=True)
@@ -42,22 +47,37 @@ class Moving:
     failures: list[str] = field(default_factory=list)
     held_up: int = 0
     tried_again: int = 0
+    stopping: bool = False
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def total(self) -> int:
         return len(self.done) + len(self.running) + len(self.waiting)
 
-    def ready(self, now: float, at_once: int) -> tuple[DirectMove, ...]:
-        """Nothing more once a move has failed for good: what runs may end."""
-        if self.failures:
+    def ready(self, now: float) -> tuple[DirectMove, ...]:
+        """Nothing more once a move has failed for good, or somebody asked to stop: what runs may end."""
+        if self.failures or self.stopping:
             return ()
+        at_once = self.pace.at_once(self.step.at_once)
         not_yet = {shard_id for shard_id, at in self.retry_at.items() if at > now}
         running = [move for move, _ in self.running.values()]
         return next_moves(self.waiting, running, at_once, self.step.per_node, not_yet)
 
 
-def move_shards(number: int, step: MoveShards, mover: Mover, database: Database) -> Run[str]:
-    """Raises RebalanceFailed with the cause when a move cannot succeed; the others that run are let finish."""
+@dataclass(frozen=True, slots=True)
+class Oversight:
+    """Who may slow the moves down or stop them: the load guard with what it looks at, and the record of the run."""
+
+    record: Record | None = None
+    limits: Limits = field(default_factory=Limits)
+    gauge: Gauge | None = None
+
+
+def move_shards(
+    number: int, step: MoveShards, mover: Mover, database: Database, oversight: Oversight | None = None
+) -> Run[str]:
+    """Raises RebalanceFailed with the cause when a move cannot succeed, Stopped when somebody asked for that."""
+    over = oversight or Oversight()
     yield from _wait_for_stragglers(mover)
     if not step.exactly and mover.reference_tables_missing():
         yield from copy_reference_tables(number, step, database)
@@ -66,10 +86,18 @@ def move_shards(number: int, step: MoveShards, mover: Mover, database: Database)
     now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause)
     moving = Moving(step, list(queue), now)
-    yield from _until_over(number, moving, mover)
+    if queue and over.record is not None:
+        in_order = sorted(queue, key=lambda move: move.number)
+        over.record.add("direct", [RecordedMove(m.shard_id, m.source, m.target, m.name) for m in in_order])
+    yield from _until_over(number, moving, mover, over)
     yield from _clean_up(mover)
+    if queue and over.record is not None:
+        with suppress(OrchestratorError):
+            over.record.end("failed" if moving.failures else "stopped" if moving.stopping else "done")
     if moving.failures:
         raise RebalanceFailed(_why(moving))
+    if moving.stopping:
+        raise Stopped(len(moving.done), moving.total)
     if moving.done:
         yield _timed(number, moving)
     return _account(moving)
@@ -82,16 +110,19 @@ def _what_to_move(step: MoveShards, mover: Mover, groups: Sequence[ShardGroup]) 
     return tuple(move for move in step.moves if where.get(move.shard_id) == move.source)
 
 
-def _until_over(number: int, moving: Moving, mover: Mover) -> Run[None]:
+def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> Run[None]:
     pause = Pause(SHORT_LOOK, LONG_LOOK)
     now = moving.began
-    told = now - PROGRESS_EVERY
+    told = looked = now - PROGRESS_EVERY
     while moving.waiting or moving.running:
+        if now - looked >= LOOK_AROUND_EVERY:
+            looked = now
+            yield from _look_around(moving, mover, over, now)
         results = mover.ended()
         for result in results:
             yield from _settle(number, moving, result, mover, now)
         yield from _start(number, moving, mover, now)
-        if moving.failures and not moving.running:
+        if (moving.failures or moving.stopping) and not moving.running:
             return
         if results:
             pause = Pause(SHORT_LOOK, LONG_LOOK)
@@ -101,8 +132,28 @@ def _until_over(number: int, moving: Moving, mover: Mover) -> Run[None]:
         now = yield Waiting(pause.next(), _doing(moving), NO_TIMEOUT)
 
 
+def _look_around(moving: Moving, mover: Mover, over: Oversight, now: float) -> Iterator[LatencySeen | Notice]:
+    """Ask for a wish to stop, and the guard for the pace. A record out of reach is asked again the next time."""
+    if over.record is not None and not moving.stopping:
+        with suppress(ConnectionLost, ClusterUnreachable):
+            moving.stopping = over.record.stop_requested()
+        if moving.stopping:
+            mover.cancel()
+    if over.gauge is None:
+        return
+    signals = over.gauge.signals(now)
+    before, moving.pace = moving.pace, next_pace(moving.pace, over.limits, signals, now)
+    seen = p99(signals.looks, now)
+    if seen is not None:
+        yield LatencySeen(round(seen, 2), moving.pace.state)
+    if before.state != moving.pace.state:
+        words = {"going": "go on as before", "slowed": "are slowed down", "paused": "are paused"}
+        because = f": {moving.pace.reason}" if moving.pace.reason else ""
+        yield Notice(f"Moves {words[moving.pace.state]}{because}.")
+
+
 def _start(number: int, moving: Moving, mover: Mover, now: float) -> Iterator[MoveStarted | Notice]:
-    for move in moving.ready(now, moving.step.at_once):
+    for move in moving.ready(now):
         try:
             mover.start(move)
         except ClusterUnreachable as error:
@@ -124,7 +175,13 @@ def _settle(number: int, moving: Moving, result: MoveResult, mover: Mover, now: 
         yield MoveEnded(number, move.shard_id, "done", result.seconds, pause)
         return
     moving.waiting.insert(0, move)
-    blocker = mover.blocker(move.shard_id) if result.outcome == "blocked" else ""
+    if moving.stopping:
+        yield MoveEnded(number, move.shard_id, "failed", result.seconds)
+        return
+    blocker = ""
+    if result.outcome == "blocked":
+        with suppress(OrchestratorError):
+            blocker = mover.blocker(move.shard_id)
     yield from _again(moving, move, result, blocker, now)
     if moving.failures and move not in moving.waiting:
         yield MoveEnded(number, move.shard_id, "failed", result.seconds)
@@ -187,8 +244,11 @@ def _progress(number: int, moving: Moving, now: float) -> StepProgress:
 def _doing(moving: Moving) -> str:
     names = [move.name for move, _ in list(moving.running.values())[:4]]
     more = len(moving.running) - len(names)
+    if moving.stopping:
+        return "stopping, as asked for"
     if not names:
-        return f"{len(moving.waiting)} moves wait to be tried again"
+        why = f"for the load guard: {moving.pace.reason}" if moving.pace.share == 0 else "to be tried again"
+        return f"{len(moving.waiting)} moves wait {why}"
     return "moving " + ", ".join(names) + (f" and {more} more" if more else "")
 
 

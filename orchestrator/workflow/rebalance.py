@@ -7,34 +7,44 @@ while (measured on 13.2). So the tasks are read, not only the job.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from orchestrator.core.cost import AZURE
-from orchestrator.core.errors import RebalanceFailed, RebalanceRunning
+from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, RebalanceFailed, RebalanceRunning, Stopped
 from orchestrator.core.events import Notice, StepProgress, Waiting
+from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
 from orchestrator.core.steps import MoveShards, RebalanceShards, TransferMode
-from orchestrator.workflow.protocols import Database
+from orchestrator.workflow.protocols import Database, Record
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
 from orchestrator.workflow.watch import JobMoves, MoveWatch
 
 # A move that failed this often, about a minute and a half after its first try, is not suffering from a passing fault.
 HOPELESS_RETRIES = 3
 STOP_TIMEOUT = 120.0
+STUCK_AFTER = 5.0
 
 
-def rebalance(number: int, step: RebalanceShards, database: Database, groups: Sequence[ShardGroup]) -> Run[str]:
+def rebalance(
+    number: int,
+    step: RebalanceShards,
+    database: Database,
+    groups: Sequence[ShardGroup],
+    record: Record | None = None,
+) -> Run[str]:
     try:
         started = database.start_rebalance(step.strategy, step.transfer_mode, parallel=step.parallel)
     except RebalanceRunning as running:
         if running.job_id is None:
             raise
         yield Notice(f"A rebalance was started meanwhile (job {running.job_id}); following it.")
-        return (yield from follow(number, running.job_id, database, groups, ours=False))
+        return (yield from follow(number, running.job_id, database, groups, ours=False, record=record))
     if started.job_id is None:
         said = [text for text in started.notices if not text.startswith("No moves available")]
         yield Notice(" ".join(["Citus found no moves worth making, so nothing was rebalanced.", *said]))
         return "no moves available"
-    return (yield from follow(number, started.job_id, database, groups, ours=True, mode=step.transfer_mode))
+    mode = step.transfer_mode
+    return (yield from follow(number, started.job_id, database, groups, ours=True, mode=mode, record=record))
 
 
 def follow(
@@ -45,8 +55,10 @@ def follow(
     *,
     ours: bool,
     mode: TransferMode = "auto",
+    record: Record | None = None,
 ) -> Run[str]:
-    """Follow a job to its end. Raises RebalanceFailed when it failed, was cancelled, or cannot succeed any more."""
+    """Follow a job to its end. Raises RebalanceFailed when it failed, was cancelled, or cannot succeed any more, and
+    Stopped when somebody asked for that."""
     names = {group.shard_id: group.schema or group.tables[0] for group in groups if group.schema or group.tables}
     sizes = {group.shard_id: group.bytes or 0 for group in groups}
     reported: dict[int, int] = {}
@@ -54,8 +66,14 @@ def follow(
     now = yield Waiting(0, "the rebalance starts", NO_TIMEOUT)
     watch = MoveWatch(sizes, AZURE.moves[mode], now)
     moves = JobMoves(number, mode, sizes, names, now)
+    recorded = False
     while True:
         job = yield from when_connected(lambda: database.read_job(job_id), f"read job {job_id}")
+        if record is not None and not recorded:
+            recorded = True
+            record.add("job", _to_come(job, names))
+        if job.state == "cancelling":
+            job = yield from until_stopped(job_id, database)
         watch.see(job, now)
         yield from moves.changes(job, now)
         for task in job.tasks:
@@ -65,7 +83,7 @@ def follow(
         if not job.in_flight:
             if ours and job.state == "finished":
                 yield watch.timed(number, job)
-            return _outcome(job, names)
+            return _outcome(job, names, record)
         if _hopeless(job):
             yield from _give_up(job, database, names, ours)
         yield _progress(number, job, sizes, names, watch.left(job))
@@ -89,8 +107,19 @@ def copy_reference_tables(number: int, step: MoveShards, database: Database) -> 
         yield Waiting(pause.next(), "Citus copies the reference tables", NO_TIMEOUT)
     if job.in_flight:
         database.stop_rebalance()
-    while (yield from when_connected(lambda: database.read_job(job_id), "read the job")).in_flight:
-        yield Waiting(pause.next(), f"job {job_id} is being stopped", NO_TIMEOUT)
+    yield from until_stopped(job_id, database)
+
+
+def until_stopped(job_id: int, database: Database) -> Run[RebalanceJob]:
+    """Citus needs less than a second, or never comes to an end by itself: then its workers are ended."""
+    pause = Pause(0.1, 1.0)
+    began = asked = now = yield Waiting(0, "the job is being stopped", NO_TIMEOUT)
+    while (job := (yield from when_connected(lambda: database.read_job(job_id), "read the job"))).in_flight:
+        if now - asked > STUCK_AFTER:
+            asked = now
+            database.end_executors()
+        now = yield Waiting(pause.next(), f"job {job_id} is being stopped", STOP_TIMEOUT, began)
+    return job
 
 
 def _progress(
@@ -117,7 +146,22 @@ def _running_names(running: Sequence[RebalanceTask], names: Mapping[int, str]) -
     return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")
 
 
-def _outcome(job: RebalanceJob, names: Mapping[int, str]) -> str:
+def _to_come(job: RebalanceJob, names: Mapping[int, str]) -> list[RecordedMove]:
+    return [
+        RecordedMove(task.shard_id, task.source, task.target, _name(task, names))
+        for task in job.tasks
+        if task.shard_id is not None and task.source is not None and task.target is not None and not task.ended
+    ]
+
+
+def _outcome(job: RebalanceJob, names: Mapping[int, str], record: Record | None) -> str:
+    stopped = False
+    if record is not None:
+        with suppress(ConnectionLost, ClusterUnreachable):
+            stopped = job.state == "cancelled" and record.stop_requested()
+            record.end("done" if job.state == "finished" else "stopped" if stopped else "failed")
+    if stopped:
+        raise Stopped(job.done, len(job.tasks))
     if job.state == "finished":
         return f"job {job.job_id}: {job.done} of {len(job.tasks)} tasks done"
     if job.state == "cancelled":
@@ -144,9 +188,7 @@ def _give_up(job: RebalanceJob, database: Database, names: Mapping[int, str], ou
             "end it with SELECT citus_rebalance_stop(), mend the cause, and run the same command."
         )
     database.stop_rebalance()
-    pause = Pause()
-    while (yield from when_connected(lambda: database.read_job(job.job_id), "read the job")).in_flight:
-        yield Waiting(pause.next(), f"job {job.job_id} is being stopped", STOP_TIMEOUT)
+    yield from until_stopped(job.job_id, database)
     raise RebalanceFailed(
         f"Rebalance job {job.job_id} could not get on and was stopped; {job.done} of {len(job.tasks)} tasks are done "
         f"and stay done. {text} Mend the cause and run the same command to move the rest."

@@ -75,6 +75,11 @@ class MovingSimulator:
             self.faults[move.shard_id] = ["cancelled"]
         self.running = [(move, self.world.now) for move, _ in self.running]
 
+    def cancel_strays(self) -> int:
+        count = len(self.stragglers)
+        self.stragglers = []
+        return count
+
     def blocker(self, shard_id: int) -> str:
         return "a transaction of app on node 1"
 

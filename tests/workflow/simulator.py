@@ -131,6 +131,9 @@ class Simulator:
     def stop_rebalance(self) -> None:
         self._reply("stop_rebalance", lambda: self.cancelled.add(max(self.jobs)))
 
+    def end_executors(self) -> None:
+        self._reply("end_executors", lambda: None)
+
     def keep_settings(self, values: Mapping[str, str]) -> None:
         new = {name: value for name, value in values.items() if name not in self.kept}
         self._reply("keep_settings", lambda: self.kept.update(new))
