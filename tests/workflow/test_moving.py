@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.core.errors import RebalanceFailed
-from orchestrator.core.events import Event, MoveEnded, MoveStarted, Notice, StepProgress
+from orchestrator.core.errors import RebalanceFailed, Stopped
+from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, Notice, StepProgress
+from orchestrator.core.guard import Limits, Signals
 from orchestrator.core.moving import Outcome
 from orchestrator.core.placement import predict
 from orchestrator.core.plan import Plan, Wanted, make_plan
+from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import ClusterState
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import World, converge, observe
+from orchestrator.workflow.moving import Oversight
 from orchestrator.workflow.waiting import Run
 from tests.workflow.moving_simulator import MovingSimulator
 from tests.workflow.simulator import STRATEGY, Killed, Simulator
@@ -28,9 +33,15 @@ def crowded(groups: int = 24, large: int = 2) -> MovingSimulator:
     return MovingSimulator(Simulator.of(4, [(i % 2 + 1, LARGE if i < large else MB) for i in range(groups)]))
 
 
-def run(mover: MovingSimulator, show: Recorder | None = None, wanted: Wanted | None = None) -> ClusterState:
+def run(
+    mover: MovingSimulator,
+    show: Recorder | None = None,
+    wanted: Wanted | None = None,
+    oversight: Oversight | None = None,
+) -> ClusterState:
     world = mover.world
-    wishes, everything = wanted or Wanted(cluster=False, moves="direct"), World(world, world, mover=mover)
+    wishes = wanted or Wanted(cluster=False, moves="direct")
+    everything = World(world, world, mover=mover, oversight=oversight or Oversight())
 
     def replan() -> Run[tuple[Plan, ClusterState]]:
         state = yield from observe(everything)
@@ -155,3 +166,68 @@ def test_killed_at_every_call_the_same_command_converges(before: bool) -> None:
         mover.world.lose_reply_of = -1
         run(mover)
         assert_converged(mover.world, 4, 24)
+
+
+@dataclass
+class Notebook:
+    """Satisfies Record: what is kept in the cluster, and a wish to stop after so many moves have begun."""
+
+    mover: MovingSimulator
+    stop_after: int = 10**9
+    moves: list[RecordedMove] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
+
+    def add(self, way: str, moves: Sequence[RecordedMove]) -> int:
+        assert self.mover.started == [], "recorded before anything moves"
+        self.moves += moves
+        return 1
+
+    def end(self, outcome: str) -> None:
+        self.outcomes.append(outcome)
+
+    def stop_requested(self) -> bool:
+        return len(self.mover.started) >= self.stop_after
+
+
+def test_the_moves_are_recorded_before_they_are_made() -> None:
+    mover = crowded()
+    notebook = Notebook(mover)
+    expected = predict(mover.world.groups, mover.world.nodes, STRATEGY).moves
+    run(mover, oversight=Oversight(notebook))
+    assert [(move.shard_id, move.source, move.target) for move in notebook.moves] == [
+        (move.shard_id, move.source, move.target) for move in expected
+    ]
+    assert notebook.outcomes == ["done"]
+
+
+def test_asked_to_stop_it_cancels_what_runs_cleans_up_and_can_be_continued() -> None:
+    mover = crowded()
+    notebook, show = Notebook(mover, stop_after=2), Recorder()
+    with pytest.raises(Stopped, match=r"\d of 10 moves are done and stay done") as stopped:
+        run(mover, show, oversight=Oversight(notebook))
+    assert stopped.value.exit_code == 130
+    assert (mover.running, mover.leftovers, notebook.outcomes) == ([], 0, ["stopped"])
+    assert len(seen(show, MoveStarted)) == len(seen(show, MoveEnded))
+    run(mover)
+    assert_converged(mover.world, 4, 24)
+
+
+@dataclass
+class Weather:
+    """Satisfies Gauge: a slow probe from one second of the run to another."""
+
+    bad: tuple[float, float]
+
+    def signals(self, now: float) -> Signals:
+        return Signals([(now, 90.0 if self.bad[0] <= now < self.bad[1] else 2.0)])
+
+
+def test_while_the_probe_is_slow_nothing_new_starts_and_then_it_goes_on() -> None:
+    mover, show = crowded(48, large=24), Recorder()
+    run(mover, show, oversight=Oversight(None, Limits(max_p99=20.0), Weather((0.0, 60.0))))
+    assert_converged(mover.world, 4, 48)
+    looks = [event for event in show.events if isinstance(event, LatencySeen)]
+    assert [look.state for look in looks if look.milliseconds == 90.0][-1] == "paused"
+    notices = [event.text for event in show.events if isinstance(event, Notice)]
+    assert "Moves are paused: the probe's p99 is 90.0 ms, the limit is 20 ms." in notices
+    assert "Moves go on as before." in notices

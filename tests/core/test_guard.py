@@ -1,0 +1,110 @@
+"""The load guard: from what the probe sees to how many moves may run; and the way back behind a run."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.core.guard import DAY, UP_AFTER, Limits, Pace, Signals, in_window, next_pace, p99
+from orchestrator.core.placement import Move
+from orchestrator.core.runs import RecordedMove, UndoRefused, undo
+from tests.workflow.simulator import Simulator
+
+LIMIT = Limits(max_p99=20.0)
+
+
+def watched(latency: dict[int, float], seconds: float, pace: Pace | None = None) -> list[tuple[float, Pace]]:
+    """The pace every half second, with twenty looks a second; `latency` says from which second on it is what."""
+    now, found, current = 0.0, [], pace or Pace()
+    looks: list[tuple[float, float]] = []
+    while now < seconds:
+        now += 0.05
+        looks.append((now, latency[max(at for at in latency if at <= now)]))
+        if round(now / 0.05) % 10 == 0:
+            current = next_pace(current, LIMIT, Signals(looks), now)
+            found.append((now, current))
+    return found
+
+
+def test_a_quiet_cluster_is_moved_at_full_pace() -> None:
+    assert {pace.share for _, pace in watched({0: 5.0}, 30)} == {1.0}
+
+
+def test_a_step_of_load_is_answered_within_ten_seconds_by_slowing_down_and_pausing() -> None:
+    paces = watched({0: 5.0, 20: 60.0}, 40)
+    slowed = next(at for at, pace in paces if pace.state == "slowed")
+    paused = next(at for at, pace in paces if pace.state == "paused")
+    assert 20 < slowed < 22
+    assert paused < 25
+    assert paces[-1][1].state == "paused"
+    assert paces[-1][1].reason == "the probe's p99 is 60.0 ms, the limit is 20 ms"
+
+
+def test_when_the_load_is_over_moves_come_back_step_by_step() -> None:
+    paces = watched({0: 60.0, 10: 5.0}, 60)
+    shares = [pace.share for _, pace in paces]
+    climbing = shares[shares.index(0.0) :]
+    assert climbing == sorted(climbing)
+    assert set(climbing) == {0.0, 0.25, 0.5, 1.0}
+    assert paces[-1][1] == Pace(1.0, paces[-1][1].since, "")
+
+
+def test_just_below_the_limit_nothing_speeds_up_again() -> None:
+    """Otherwise it would swing to and fro."""
+    assert {pace.share for _, pace in watched({0: 19.0}, 60, Pace(0.25, 0.0, "it was too much"))} == {0.25}
+
+
+def test_busy_processors_count_like_latency_and_unknown_ones_do_not() -> None:
+    limits = Limits(max_cpu=70)
+    assert next_pace(Pace(), limits, Signals(cpu=90.0), 10.0).state == "slowed"
+    assert next_pace(Pace(), limits, Signals(cpu=None), 10.0).state == "going"
+
+
+@given(st.integers(0, DAY - 1), st.integers(0, DAY - 1), st.integers(0, DAY - 1))
+def test_property_a_window_and_its_complement_share_the_day(begins: int, ends: int, at: int) -> None:
+    if begins != ends:
+        assert in_window((begins, ends), at) != in_window((ends, begins), at)
+    assert in_window((begins, ends), begins)
+
+
+def test_a_window_may_pass_midnight_and_outside_it_nothing_runs() -> None:
+    night = Limits(window=(22 * 3600, 5 * 3600))
+    assert next_pace(Pace(), night, Signals(time_of_day=23 * 3600), 1.0).state == "going"
+    assert next_pace(Pace(), night, Signals(time_of_day=4 * 3600), 1.0).state == "going"
+    closed = next_pace(Pace(), night, Signals(time_of_day=20 * 3600), 1.0)
+    assert (closed.state, closed.reason) == ("paused", "the window opens in 2 h 00 min")
+    opened = next_pace(closed, night, Signals(time_of_day=22 * 3600), 1.0 + UP_AFTER)
+    assert opened.state == "slowed"
+
+
+@given(st.integers(1, 64), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_property_slowed_down_still_moves_and_paused_does_not(wished: int, share: float) -> None:
+    allowed = Pace(share).at_once(wished)
+    assert (allowed == 0) == (share == 0)
+    assert allowed <= wished
+
+
+def test_the_p99_of_few_looks_is_the_slowest_and_old_ones_do_not_count() -> None:
+    assert p99([(1.0, 500.0), (9.0, 3.0), (9.5, 4.0)], 10.0) == 4.0
+    assert p99([(1.0, 500.0)], 10.0) is None
+    assert p99([(10.0, float(ms)) for ms in range(1, 101)], 10.0) == 99.0
+
+
+def test_undoing_brings_every_group_back_and_leaves_the_others() -> None:
+    state = Simulator.of(4, [(1, 10), (3, 20), (4, 30)]).observe()
+    recorded = (RecordedMove(100, 2, 1, "s0"), RecordedMove(101, 1, 3, "s1"))
+    assert undo(7, recorded, state) == (Move(101, 3, 1, 20), Move(100, 1, 2, 10))
+    assert undo(7, (RecordedMove(102, 4, 1, "s2"),), state) == ()
+
+
+@pytest.mark.parametrize(
+    ("move", "reason"),
+    [
+        (RecordedMove(900, 1, 2, "gone"), r"Run 7 cannot be undone: gone \(shard 900\) is gone\. Nothing was changed"),
+        (RecordedMove(100, 9, 1, "s0"), r"node 9 is gone or may not hold data"),
+    ],
+)
+def test_what_cannot_be_undone_is_refused_by_name(move: RecordedMove, reason: str) -> None:
+    with pytest.raises(UndoRefused, match=reason):
+        undo(7, (move,), Simulator.of(2, [(1, 10)]).observe())
