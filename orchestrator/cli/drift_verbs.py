@@ -10,6 +10,7 @@ import click
 from orchestrator.cli import stackfile
 from orchestrator.cli.running import print_json
 from orchestrator.cli.session import open_session
+from orchestrator.cli.templates import declares_services
 from orchestrator.core.drift import AzureReading, Drift, find_drift
 from orchestrator.core.parameters import declared_parameters
 from orchestrator.driver import drive
@@ -21,14 +22,14 @@ DRIFTED = 3
 def check_drift(root: Path, stack: str, as_json: bool) -> int:
     """The exit code: 0 where the stack file is true, 3 where it is not."""
     file = stackfile.load(root, stack)
-    with open_session(root, file, services=bool(file.spec.services), control=True, lock=False) as session:
+    with open_session(root, file, services=declares_services(file.spec), control=True, lock=False) as session:
         declared = session.services
         state = drive(observe(session.world, declared.observe if declared else None), lambda _: None)
         azure = None
         if session.control is not None:
             parameters = session.control.read_parameters(list(declared_parameters(file.spec)))
             azure = AzureReading(parameters, session.control.read_firewall_rules())
-        found = find_drift(file.spec, state, azure, declared.migrations if declared else {})
+        found = find_drift(session.file.spec, state, azure, declared.migrations if declared else {})
     if as_json:
         print_json({"stack": stack, "drift": [asdict(drift) for drift in found]})
     else:

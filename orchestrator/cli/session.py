@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.stackfile import StackFile
+from orchestrator.cli.templates import asks_cluster, expanded
 from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
 from orchestrator.clients.moving import MovingClient
 from orchestrator.clients.operations import OperationJournal
-from orchestrator.core.errors import Refused
 from orchestrator.clients.runs import RunRecord
+from orchestrator.core.errors import Refused
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import ServiceStep
 from orchestrator.workflow.apply import World, observe
-from orchestrator.workflow.waiting import Run
 from orchestrator.workflow.moving import Oversight
+from orchestrator.workflow.waiting import Run
 
 if TYPE_CHECKING:
     from orchestrator.cli.declared import DeclaredServices
@@ -74,6 +75,8 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
     spec = file.spec
     login = administrator(spec, root)
     with ExitStack() as stack:
+        if services and asks_cluster(spec):
+            file = _with_queried(file, login)
         declared = _declared(stack, root, file, login) if services else None
         arm = stack.enter_context(open_control(spec)) if control else None
         citus = stack.enter_context(CitusClient(partial(connect, login), login.endpoint))
@@ -86,6 +89,13 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
         oversight = Oversight(RunRecord(lambda: citus.connection))
         world = World(citus, arm, declared.client if declared is not None else None, journal, mover, oversight)
         yield Session(file, root, login, citus, world, declared, arm)
+
+
+def _with_queried(file: StackFile, login: Login) -> StackFile:
+    from orchestrator.clients.services_reading import read_keys
+
+    with connect(login) as connection:
+        return expanded(file, lambda query: read_keys(connection, query))
 
 
 def _declared(stack: ExitStack, root: Path, file: StackFile, login: Login) -> DeclaredServices:

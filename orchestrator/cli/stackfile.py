@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic import ValidationError
 
+from orchestrator.cli.templates import expanded
 from orchestrator.core.errors import Problem, SpecError, UnknownStack
 from orchestrator.core.spec import NAMESPACE, ClusterSpec
 from orchestrator.core.spec_azure import NOT_ON_CLUSTERS
@@ -75,7 +76,7 @@ def load(root: Path, stack: str) -> StackFile:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(shown, [Problem(shown, str(error))]) from error
-    return StackFile(stack, path, text, parse(text, shown))
+    return expanded(StackFile(stack, path, text, parse(text, shown)))
 
 
 def parse(text: str, source: str) -> ClusterSpec:

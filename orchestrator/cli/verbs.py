@@ -13,6 +13,7 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.guarding import guard, guarded
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
+from orchestrator.cli.templates import declares_services
 from orchestrator.cli.views import job_line, placement_lines, plan_lines
 from orchestrator.cli.wishes import wishes
 from orchestrator.core.errors import Refused, TooManyNodes
@@ -80,7 +81,7 @@ def _service_json(service: ServiceSpec, state: ClusterState) -> dict[str, Any]:
 
 def show_plan(root: Path, stack: str, as_json: bool, **moving: Any) -> None:
     file = stackfile.load(root, stack)
-    wanted = Wanted(True, bool(file.spec.services), True, **wishes(**moving))
+    wanted = Wanted(True, declares_services(file.spec), True, **wishes(**moving))
     with open_session(root, file, services=wanted.services, control=True, lock=False) as session:
         plan, _ = drive(session.replan(wanted), lambda _: None)
     if as_json:
@@ -92,7 +93,7 @@ def show_plan(root: Path, stack: str, as_json: bool, **moving: Any) -> None:
 
 def apply_services(root: Path, stack: str, as_json: bool, as_events: bool, yes: bool) -> int:
     file = stackfile.load(root, stack)
-    if not file.spec.services:
+    if not declares_services(file.spec):
         raise Refused(f"{file.path.name} declares no services: add elastic-cluster:services, or nothing is to be done.")
     wanted = Wanted(cluster=False, services=True, rebalance=False)
     with open_session(root, file, services=True, control=False, lock=True) as session:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.clients.migration_facts import Facts, line_counter, unusable
+from orchestrator.clients.plain_migrations import is_plain
 from orchestrator.core.errors import Problem, SpecError
 from orchestrator.core.migrations import Migration
 from orchestrator.core.services import ServiceSpec
@@ -122,7 +123,8 @@ def _parse(path: Path, text: str, schema: str, problems: list[Problem]) -> Migra
         statements.append(text[begin:end].strip())
     digest = hashlib.sha256(text.encode()).hexdigest()
     lines = tuple(line_of(raw.stmt_location or 0) for raw in parsed)
-    return replace(facts.migration(path.name, digest, str(path), statements), lines=lines)
+    made = facts.migration(path.name, digest, str(path), statements)
+    return replace(made, lines=lines, plain=is_plain(parsed, schema))
 
 
 def _syntax_problem(path: Path, text: str, args: tuple[object, ...], line_of: Callable[[int], int]) -> Problem:

@@ -6,6 +6,7 @@ migration has its own, because it acts as the service's role.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ import psycopg
 from orchestrator.clients.bookkeeping import ensure_bookkeeping
 from orchestrator.clients.citus_errors import translate, translated
 from orchestrator.clients.passwords import Passwords
+from orchestrator.clients.services_bulk import BulkRun, Bundle, make_service, whole_service
 from orchestrator.clients.services_reading import read_services
 from orchestrator.clients.services_steps import (
     ensure_grant,
@@ -36,10 +38,11 @@ from orchestrator.core.steps import (
     EnsureRowTables,
     EnsureSchema,
     RunMigration,
-    ServiceStep,
+    SingleStep,
 )
 
 _LOGINS_AT_ONCE = 8
+_MOST_LOGINS = 100
 # What a server says only after the password was right.
 _PASSED = ("too many connections for role", "permission denied for database", "remaining connection slots")
 _REFUSED = ("password authentication failed", "no password supplied", "is not permitted to log in")
@@ -81,28 +84,45 @@ class ServicesClient:
             self._connection = None
 
     def observe(self, services: Sequence[ServiceSpec], check_logins: bool = True) -> ServicesState:
-        """What the database has of the services. `check_logins` proves their passwords by logging in with them."""
+        """What the database has of the services. `check_logins` proves their passwords by logging in with them.
+
+        Beyond a hundred services only a hundred of them log in, others at every run: each login makes the server hash
+        its password thousands of times, on purpose.
+        """
         with translated("read roles, schemas and tables"):
             state = read_services(self._admin_connection(), services)
         if not check_logins:
             return state
         with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
             known = [service for service in services if service.role_name in state.roles]
+            known = random.sample(known, min(len(known), _MOST_LOGINS))  # chosen for coverage, not for secrecy
             proved = dict(zip([s.role_name for s in known], pool.map(self._logs_in, known), strict=True))
         roles = {name: replace(role, logs_in=proved.get(name)) for name, role in state.roles.items()}
         return replace(state, roles=_unproved_where_barred(roles))
 
-    def ensure(self, step: ServiceStep) -> None:
+    def ensure(self, step: SingleStep) -> None:
         """Make one step true, whole or not at all. What is true already stays as it is."""
         with translated(step.title):
-            self._ensure(step)
+            self._ensure(step, self._admin_connection())
 
-    def _ensure(self, step: ServiceStep) -> None:
-        if isinstance(step, RunMigration):
-            self._migrate(step)
+    def start(self, bundles: Sequence[Bundle]) -> BulkRun:
+        """Begin to make many services, several at once, on connections of their own."""
+        return BulkRun(self._open, self._make, bundles)
+
+    def _make(self, bundle: Bundle, conn: psycopg.Connection[Any]) -> None:
+        whole = whole_service(bundle, lambda step: self._planned(step).plain)
+        if whole is None:
+            for step in bundle:
+                with translated(step.title):
+                    self._ensure(step, conn)
             return
-        conn = self._admin_connection()
+        password = self._passwords.ensure(whole.role.role, whole.role.password) if whole.role.set_password else None
+        make_service(conn, whole, self._admin, password, [self._planned(step) for step in whole.migrations])
+
+    def _ensure(self, step: SingleStep, conn: psycopg.Connection[Any]) -> None:
         match step:
+            case RunMigration():
+                self._migrate(step)
             case EnsureBookkeeping():
                 ensure_bookkeeping(conn)
             case EnsureRole():
@@ -115,15 +135,18 @@ class ServicesClient:
             case EnsureGrant():
                 ensure_grant(conn, step)
 
-    def _migrate(self, step: RunMigration) -> None:
+    def _planned(self, step: RunMigration) -> Migration:
         found = [migration for migration in self._migrations.get(step.service, ()) if migration.name == step.name]
         if not found or found[0].sha256 != step.sha256:
             raise DatabaseError(
                 step.title, "the file is not the one that was planned", fix="Run the same command again"
             )
-        conn = self._open()
+        return found[0]
+
+    def _migrate(self, step: RunMigration) -> None:
+        migration, conn = self._planned(step), self._open()
         try:
-            run_migration(conn, step, found[0])
+            run_migration(conn, step, migration)
         finally:
             conn.close()
 

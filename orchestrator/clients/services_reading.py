@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from orchestrator.clients import services_sql
+from orchestrator.clients.citus_errors import translated
 from orchestrator.core.services import ServiceSpec
 from orchestrator.core.state import (
     AppliedMigration,
@@ -99,6 +101,14 @@ def read_services(conn: psycopg.Connection[Any], services: Sequence[ServiceSpec]
         migrations={service: tuple(rows) for service, rows in ran.items()},
         bookkeeping=bookkeeping,
     )
+
+
+def read_keys(conn: psycopg.Connection[Any], query: str) -> list[str]:
+    """The first column of a user's query as text, read-only and for a minute at most."""
+    with translated("ask the cluster for the keys of a service template"), conn.transaction():
+        conn.execute("SET TRANSACTION READ ONLY")
+        conn.execute("SET LOCAL statement_timeout TO '60s'")
+        return [str(row[0]) for row in conn.execute(sql.SQL(query)).fetchall()]
 
 
 def read_tables(conn: psycopg.Connection[Any], schema: str) -> Mapping[str, Table]:

@@ -23,9 +23,8 @@ def check_services(
     roles = {service.role_name for service in services} | set(state.roles)
     problems: list[Problem] = []
     for service in services:
-        others = {schema: other for schema, other in by_schema.items() if other.name != service.name}
         schema = state.schemas.get(service.schema_name)
-        view = View(service, schema, pending(service, migrations, state), others)
+        view = View(service, schema, pending(service, migrations, state), by_schema)
         problems += _role(view, state, admin)
         problems += _owners(view, admin)
         problems += _history(service, migrations, state)

@@ -18,13 +18,13 @@ from orchestrator.core.state import Schema, Table
 class View:
     """One service with what the database has of it and the migrations that have not run.
 
-    `others` maps the schemas of all other services to the service.
+    `by_schema` maps the schema of every service to the service.
     """
 
     service: ServiceSpec
     schema: Schema | None
     pending: Sequence[Migration]
-    others: Mapping[str, ServiceSpec]
+    by_schema: Mapping[str, ServiceSpec]
 
     @property
     def tables(self) -> Mapping[str, Table]:
@@ -91,8 +91,8 @@ def _pending_table(view: View, migration: Migration, facts: TableFacts) -> Itera
     if view.service.sharding != "schema":
         return
     for key in facts.references:
-        other = view.others.get(key.to_schema or "")
-        if other is not None and key.to_table not in other.reference_tables:
+        other = view.by_schema.get(key.to_schema or "")
+        if other is not None and other.name != view.service.name and key.to_table not in other.reference_tables:
             yield _foreign_key_out(
                 f"{migration.path}:{key.line}", view.full(facts.name), f"{key.to_schema}.{key.to_table}", ""
             )

@@ -51,7 +51,8 @@ class Migration:
 
     `statements` are its statements, one by one: Citus forwards DDL as prepared statements, which cannot hold several
     commands (SQLSTATE 42601). `lines` says where each begins, `triggers` are pairs of table and line, `drops` are the
-    tables that the file drops. `opaque` files run code (DO, CALL) that can do anything.
+    tables that the file drops. `opaque` files run code (DO, CALL) that can do anything. `plain` files only make tables,
+    indexes, sequences and views and fill them: whoever runs them, what they make can be handed over.
     """
 
     name: str
@@ -62,4 +63,5 @@ class Migration:
     triggers: tuple[tuple[str, int], ...] = ()
     drops: tuple[str, ...] = ()
     opaque: bool = False
+    plain: bool = False
     lines: tuple[int, ...] = ()

@@ -17,10 +17,14 @@ from orchestrator.core.steps import (
     EnsureRole,
     EnsureRowTables,
     EnsureSchema,
+    MakeServices,
     RunMigration,
     ServiceStep,
+    SingleStep,
 )
 
+# With fewer, each step is told by itself and nothing would be gained.
+MANY = 20
 Migrations = Mapping[str, Sequence[Migration]]
 
 
@@ -31,14 +35,32 @@ def plan_services(
     steps: list[ServiceStep] = []
     if not state.bookkeeping and any(pending(service, migrations, state) for service in services):
         steps.append(EnsureBookkeeping())
+    # A schema of its own depends on no other service, but may refer to reference tables of those that are row-sharded.
+    rows: list[tuple[SingleStep, ...]] = []
+    alone: list[tuple[SingleStep, ...]] = []
     for service in services:
-        steps += _role(service, state.roles.get(service.role_name))
-        steps += _schema(service, state.schemas.get(service.schema_name))
-        steps += _migrations(service, migrations, state)
-        steps += _row_tables(service, migrations, state)
-    for service in services:
-        steps += _grants(service, state.schemas.get(service.schema_name))
+        (rows if service.sharding == "row" else alone).append(_one_service(service, migrations, state))
+    grants = [tuple(_grants(service, state.schemas.get(service.schema_name))) for service in services]
+    if sum(map(bool, alone)) >= MANY:
+        steps += [step for bundle in rows for step in bundle]
+        steps.append(MakeServices(tuple(bundle for bundle in alone if bundle)))
+    else:
+        in_order = {True: iter(rows), False: iter(alone)}
+        steps += [step for service in services for step in next(in_order[service.sharding == "row"])]
+    if sum(map(bool, grants)) >= MANY:
+        steps.append(MakeServices(tuple(bundle for bundle in grants if bundle), "grant rights on"))
+    else:
+        steps += [step for bundle in grants for step in bundle]
     return tuple(steps)
+
+
+def _one_service(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> tuple[SingleStep, ...]:
+    return (
+        *_role(service, state.roles.get(service.role_name)),
+        *_schema(service, state.schemas.get(service.schema_name)),
+        *_migrations(service, migrations, state),
+        *_row_tables(service, migrations, state),
+    )
 
 
 def pending(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> tuple[Migration, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 # Names reach PostgreSQL through psycopg.sql, so quoted identifiers are welcome: only their length is limited.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00\"]+$")]
+PLACEHOLDER = "{key}"
 TablePrivilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
 
 
@@ -37,6 +38,51 @@ class Grant(Model):
 
     role: Name
     privileges: Annotated[tuple[TablePrivilege, ...], Field(min_length=1)] = ("SELECT",)
+
+
+class KeyRange(Model):
+    """Whole numbers, both ends included; `width` pads them with zeros."""
+
+    first: Annotated[int, Field(alias="from", ge=0)]
+    last: Annotated[int, Field(alias="to", ge=0)]
+    width: Annotated[int, Field(ge=1, le=18)] = 1
+
+    @model_validator(mode="after")
+    def _some(self) -> KeyRange:
+        if self.last < self.first:
+            raise ValueError(f"the range ends before it begins ({self.first} to {self.last}); swap them")
+        return self
+
+
+class Keys(Model):
+    """Where the keys of a template come from: a range, a file with one on each line, or the first column of a query.
+
+    The file is relative to the stack file; empty lines and those that begin with # are passed over. The query runs on
+    the cluster as the administrator, read-only.
+    """
+
+    range_: KeyRange | None = Field(default=None, alias="range")
+    file: Annotated[str, Field(min_length=1)] | None = None
+    query: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Keys:
+        if sum(source is not None for source in (self.range_, self.file, self.query)) != 1:
+            raise ValueError("name exactly one of range, file and query")
+        return self
+
+
+class ServiceTemplate(Model):
+    """One service for every key: `{key}` in `service` stands for it, wherever text is."""
+
+    keys: Keys
+    service: dict[str, Any] = Field(description="As under `services`, with {key} in at least its name.")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ServiceTemplate:
+        if PLACEHOLDER not in str(self.service.get("name", "")):
+            raise ValueError(f"service.name has no {PLACEHOLDER}: all services would have the same name")
+        return self
 
 
 class ServiceSpec(Model):

@@ -7,12 +7,14 @@ Rules of Azure that may change are in `limits.json`, not here.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.core.limits import limit
-from orchestrator.core.services import Model, ServiceSpec
+from orchestrator.core.services import Model, ServiceSpec, ServiceTemplate
 from orchestrator.core.spec_azure import Alerts, Authentication, Diagnostics, geo_redundant_backup_problem
 
 NAMESPACE = "elastic-cluster"
@@ -222,6 +224,9 @@ class ClusterSpec(Model):
         default=None, description="Price file for previews, relative to the stack file; see `orchestrator prices`."
     )
     services: tuple[ServiceSpec, ...] = ()
+    service_templates: tuple[ServiceTemplate, ...] = Field(
+        default=(), description="Services that are alike but for their names, like tenants: one for every key."
+    )
 
     @field_validator("nodes")
     @classmethod
@@ -265,14 +270,7 @@ class ClusterSpec(Model):
         geo = geo_redundant_backup_problem(self.location) if self.backup.geo_redundant else None
         if geo is not None:
             raise ValueError(geo)
-        _unique("services", [service.name for service in self.services], "name")
-        _unique("services", [service.role_name for service in self.services], "role")
-        _unique("services", [service.schema_name for service in self.services], "schema")
-        for service in self.services:
-            if service.role_name == self.administrator_login:
-                raise ValueError(
-                    f"service {service.name} cannot use the administrator's role {self.administrator_login}"
-                )
+        check_names(self.services, self.administrator_login)
         return self
 
     def _check_logins(self) -> None:
@@ -310,7 +308,17 @@ def _in_range(name: str, value: int, unit: str) -> int:
     return value
 
 
+def check_names(services: Sequence[ServiceSpec], administrator_login: str) -> None:
+    """Raises ValueError where two services would share a name, a role or a schema, or one the administrator's role."""
+    _unique("services", [service.name for service in services], "name")
+    _unique("services", [service.role_name for service in services], "role")
+    _unique("services", [service.schema_name for service in services], "schema")
+    for service in services:
+        if service.role_name == administrator_login:
+            raise ValueError(f"service {service.name} cannot use the administrator's role {administrator_login}")
+
+
 def _unique(what: str, values: list[str], field: str) -> None:
-    doubled = sorted({value for value in values if values.count(value) > 1})
+    doubled = sorted(value for value, count in Counter(values).items() if count > 1)
     if doubled:
         raise ValueError(f"two {what} have the same {field}: {', '.join(doubled)}")

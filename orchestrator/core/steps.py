@@ -237,7 +237,25 @@ class EnsureGrant:
         return f"grant {', '.join(self.privileges)} on {self.schema} to {self.role}"
 
 
-ServiceStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigration | EnsureRowTables | EnsureGrant
+SingleStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigration | EnsureRowTables | EnsureGrant
+
+
+@dataclass(frozen=True, slots=True)
+class MakeServices:
+    """The steps of many services that do not depend on each other: one bundle for each, several bundles at once.
+
+    After a run that was cut off, what a bundle has left undone is planned again like any other step.
+    """
+
+    bundles: tuple[tuple[SingleStep, ...], ...]
+    doing: str = "make"
+
+    @property
+    def title(self) -> str:
+        return f"{self.doing} {_count(len(self.bundles), 'service')}, several at once"
+
+
+ServiceStep: TypeAlias = SingleStep | MakeServices
 ServerStep: TypeAlias = SettleServer | ResizeCluster | RaiseExecutors | RestoreSettings
 ClusterStep: TypeAlias = ServerStep | AwaitNodes | FollowRebalance | RebalanceShards | MoveShards | VerifyCluster
 Step: TypeAlias = ClusterStep | ServiceStep

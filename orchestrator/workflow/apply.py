@@ -16,17 +16,20 @@ from orchestrator.core.state import ClusterState, ServicesState, ShardGroup
 from orchestrator.core.steps import (
     AwaitNodes,
     FollowRebalance,
+    MakeServices,
     MoveShards,
     RaiseExecutors,
     RebalanceShards,
     ResizeCluster,
     RestoreSettings,
     ServerStep,
+    ServiceStep,
     SettleServer,
     Step,
     VerifyCluster,
 )
 from orchestrator.workflow import server
+from orchestrator.workflow.bulk import make_services
 from orchestrator.workflow.journal import Journal
 from orchestrator.workflow.moving import Oversight, move_shards
 from orchestrator.workflow.protocols import ControlPlane, Database, Mover, Services
@@ -47,10 +50,10 @@ class World:
     services: Services | None = None
     journal: Journal | None = None
     mover: Mover | None = None
+    oversight: Oversight = field(default_factory=Oversight)
 
 
 def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
-    oversight: Oversight = field(default_factory=Oversight)
     """One reading of everything that this world has."""
     state = yield from when_connected(world.database.observe, "read the cluster")
     if world.control is not None:
@@ -129,10 +132,16 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
         case SettleServer() | ResizeCluster() | RaiseExecutors() | RestoreSettings():
             return (yield from _on_server(number, step, world))
         case _:
-            if world.services is None:
-                raise LookupError(f"nobody here can {step.title}")
-            world.services.ensure(step)
-            return ""
+            return (yield from _on_services(number, step, world))
+
+
+def _on_services(number: int, step: ServiceStep, world: World) -> Run[str]:
+    if world.services is None:
+        raise LookupError(f"nobody here can {step.title}")
+    if isinstance(step, MakeServices):
+        return (yield from make_services(number, step, world.services))
+    world.services.ensure(step)
+    return ""
 
 
 def _on_server(number: int, step: ServerStep, world: World) -> Run[str]:

@@ -1,0 +1,20 @@
+"""The step that makes many services: several at once, told by their number."""
+
+from __future__ import annotations
+
+from orchestrator.core.events import StepProgress, Waiting
+from orchestrator.core.steps import MakeServices
+from orchestrator.workflow.protocols import Services
+from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run
+
+
+def make_services(number: int, step: MakeServices, services: Services) -> Run[str]:
+    """Raises what the first service that failed has failed with; those that have begun are brought to their end."""
+    run, total, pause = services.start(step.bundles), len(step.bundles), Pause(longest=1.0)
+    try:
+        while not run.ended():
+            yield StepProgress(number, f"{run.done} of {total} services", run.done, total)
+            yield Waiting(pause.next(), "services are being made", NO_TIMEOUT)
+    finally:
+        run.stop()
+    return f"{total} services"
