@@ -375,12 +375,15 @@ def plan_points(
         yield {"name": "job stopped by somebody else", "fault": stop_job}
 
 
-def drill(engine: str, kills: int, most: int, kinds: set[str], moves: str | None) -> list[Point]:
+def drill(
+    engine: str, kills: int, most: int, kinds: set[str], moves: str | None, tell: Callable[[list[Point]], None]
+) -> list[Point]:
     run = Drill(engine, moves)
     try:
         counted = run.point("nothing")
         for arguments in plan_points(kinds, kills, most, *counted):
             run.point(**arguments)
+            tell(run.points)
     finally:
         if run.lab is not None:
             run.lab.close()
@@ -396,20 +399,25 @@ def main() -> None:
     parser.add_argument("--moves", choices=["direct", "job", "auto"])
     options = parser.parse_args()
     began = time.monotonic()
-    points = drill(options.engine, options.kills, options.most, set(options.only.split(",")), options.moves)
+
+    def record(points: list[Point]) -> None:
+        """After every point, so that what a long run has shown is not lost with it."""
+        key = f"{options.engine} {options.moves or 'default'}"
+        results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+        results[key] = {
+            "command": " ".join(sys.argv),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - began),
+            "points": len(points),
+            "converged": sum(not point.problems for point in points),
+            "most_runs": max(point.runs for point in points),
+            "table": [asdict(point) for point in points],
+        }
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+    kinds = set(options.only.split(","))
+    points = drill(options.engine, options.kills, options.most, kinds, options.moves, record)
     bad = [point for point in points if point.problems]
-    key = f"{options.engine} {options.moves or 'default'}"
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    results[key] = {
-        "command": " ".join(sys.argv),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - began),
-        "points": len(points),
-        "converged": len(points) - len(bad),
-        "most_runs": max(point.runs for point in points),
-        "table": [asdict(point) for point in points],
-    }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(f"{len(points)} points, {len(points) - len(bad)} converged")
     sys.exit(1 if bad else 0)
 

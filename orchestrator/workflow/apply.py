@@ -30,7 +30,7 @@ from orchestrator.core.steps import (
 )
 from orchestrator.workflow import server
 from orchestrator.workflow.bulk import make_services
-from orchestrator.workflow.journal import Journal
+from orchestrator.workflow.journal import Journal, forget
 from orchestrator.workflow.moving import Oversight, move_shards
 from orchestrator.workflow.protocols import ControlPlane, Database, Mover, Services
 from orchestrator.workflow.rebalance import follow, rebalance
@@ -71,6 +71,9 @@ def converge(
     plan, number = first, 0
     for _ in range(MOST_ROUNDS):
         if not plan.steps:
+            if state.server is not None and state.server.state == "Ready":
+                # A run that was killed may have left the note of an operation that ended before this run looked.
+                forget(world.journal)
             return state
         yield from apply(plan, world, state.shard_groups, number)
         number += len(plan.steps)

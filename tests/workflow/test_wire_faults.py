@@ -219,6 +219,16 @@ def test_the_next_run_follows_the_operation_of_the_killed_one(wire: Wire) -> Non
     assert "following what an earlier run asked of Azure" in [e.text for e in seen if isinstance(e, StepProgress)]
 
 
+def test_the_note_of_an_operation_that_ended_before_the_next_run_looked_is_cleared(wire: Wire) -> None:
+    with pytest.raises(Killed):
+        wire.run(show=kill_once_asked)
+    wire._sleep(60)
+    assert wire.journal.operation is not None
+    wire.run()
+    wire.assert_done()
+    assert wire.journal.operation is None
+
+
 def test_what_became_of_a_killed_runs_operation_is_told_and_asked_again(wire: Wire) -> None:
     wire.faults.fail_next_operation("SkuNotAvailable", "The requested size is not available in northeurope.")
     with pytest.raises(Killed):
