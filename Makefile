@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 EXTRAS ?= --extra lab
 RUN := $(UV) run $(EXTRAS) --quiet
 
-.PHONY: demo test lint bench pulumi
+.PHONY: demo test lint bench pulumi policy
 
 demo: $(UV)
 	@$(RUN) python examples/demo/demo.py
@@ -32,6 +32,11 @@ pulumi:
 	  -ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$$(go list -m -f '{{.Version}}' github.com/pulumi/pulumi/pkg/v3)" \
 	  github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
 	@touch $@
+
+# The policy pack's own environment: pulumi-policy needs an older protobuf than the project is locked to.
+policy: $(UV)
+	@$(UV) venv --quiet --clear infra/policy/.venv
+	@VIRTUAL_ENV=infra/policy/.venv $(UV) pip install --quiet -r infra/policy/requirements.txt
 
 bench: $(UV)
 	@$(RUN) python bench/overhead.py

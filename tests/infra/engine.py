@@ -54,7 +54,7 @@ class PulumiProject:
         (folder / "state").mkdir()
         if not (folder / "Pulumi.yaml").exists():
             shutil.copy(ROOT / "Pulumi.yaml", folder)
-        shutil.copytree(ROOT / "infra", folder / "infra", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "infra", folder / "infra", ignore=shutil.ignore_patterns("__pycache__", ".venv"))
         self.environment = {
             "PATH": f"{cli.parent}{os.pathsep}{os.environ['PATH']}",
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
