@@ -48,7 +48,12 @@ class DeclaredServices:
         if problems:
             raise SpecError(f"stack {self.stack}", problems)
         steps = plan_services(self.specs, self.migrations, state)
-        return steps, service_notices(self.specs, self.migrations, state)
+        unknown = [
+            service.role_name
+            for service in self.specs
+            if service.password.generate and self.passwords.read(service.role_name, service.password) is None
+        ]
+        return steps, service_notices(self.specs, self.migrations, state, unknown)
 
 
 def declared_services(stack: ExitStack, root: Path, file: StackFile, login: Login) -> DeclaredServices:

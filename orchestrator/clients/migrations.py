@@ -17,8 +17,13 @@ from orchestrator.core.migrations import Migration
 from orchestrator.core.services import ServiceSpec
 
 
-def read_migrations(service: ServiceSpec, folder: Path) -> tuple[Migration, ...]:
-    """The service's migrations in the order in which they run. Raises SpecError with everything that is wrong."""
+def read_migrations(
+    service: ServiceSpec, folder: Path, known: dict[Path, Migration] | None = None
+) -> tuple[Migration, ...]:
+    """The service's migrations in the order in which they run. Raises SpecError with everything that is wrong.
+
+    `known` are files that mean the same for every service; those that are found to be such are added to it.
+    """
     problems: list[Problem] = []
     migrations: list[Migration] = []
     first: dict[str, Path] = {}
@@ -33,7 +38,7 @@ def read_migrations(service: ServiceSpec, folder: Path) -> tuple[Migration, ...]
             )
             continue
         first[path.name] = path
-        migration = _read(path, service.schema_name, problems)
+        migration = (known or {}).get(path) or _read(path, service.schema_name, problems, known)
         if migration is not None:
             migrations.append(migration)
     if problems:
@@ -45,13 +50,14 @@ def read_all_migrations(services: Sequence[ServiceSpec], folder: Path) -> dict[s
     """The migrations of every service by its name. Raises SpecError with everything that is wrong in any of them."""
     problems: list[Problem] = []
     found = {}
+    known: dict[Path, Migration] = {}
     for service in services:
         try:
-            found[service.name] = read_migrations(service, folder)
+            found[service.name] = read_migrations(service, folder, known)
         except SpecError as error:
             problems += error.problems
     if problems:
-        raise SpecError("the migrations", problems)
+        raise SpecError("the migrations", list(dict.fromkeys(problems)))
     return found
 
 
@@ -75,7 +81,9 @@ def _files(service: ServiceSpec, folder: Path, problems: list[Problem]) -> Itera
             )
 
 
-def _read(path: Path, schema: str, problems: list[Problem]) -> Migration | None:
+def _read(
+    path: Path, schema: str, problems: list[Problem], known: dict[Path, Migration] | None = None
+) -> Migration | None:
     raw = _bytes(path, problems)
     if raw is None:
         return None
@@ -87,7 +95,18 @@ def _read(path: Path, schema: str, problems: list[Problem]) -> Migration | None:
         return None
     # Line ends are not part of what a migration does: the same file from another system is the same migration.
     text = text.replace("\r\n", "\n")
-    return _parse(path, text, schema, problems)
+    migration = _parse(path, text, schema, problems)
+    if migration is not None and known is not None and _names_no_schema(text):
+        known[path] = migration
+    return migration
+
+
+def _names_no_schema(text: str) -> bool:
+    """Whether the file means the same in every schema: thousands of tenants then share one reading of it."""
+    from pglast.parser import parse_sql_json
+
+    tree = parse_sql_json(text)
+    return not any(word in tree for word in ('"schemaname"', '"newschema"', '"DropStmt"'))
 
 
 def _bytes(path: Path, problems: list[Problem]) -> bytes | None:

@@ -6,7 +6,7 @@ error of the statement itself is translated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from orchestrator.core.checks_tables import View, check_conversion, check_pending, check_row_tables
 from orchestrator.core.errors import Problem
@@ -36,8 +36,10 @@ def check_services(
     return tuple(problems)
 
 
-def service_notices(services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState) -> tuple[str, ...]:
-    """What the user should know although nothing is wrong."""
+def service_notices(
+    services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState, unknown: Collection[str] = ()
+) -> tuple[str, ...]:
+    """What the user should know although nothing is wrong. `unknown`: roles whose password is not on this machine."""
     notices = []
     for service in services:
         files = {migration.name for migration in migrations.get(service.name, ())}
@@ -46,12 +48,15 @@ def service_notices(services: Sequence[ServiceSpec], migrations: Migrations, sta
             notices.append(
                 f"Service {service.name}: {', '.join(gone)} ran here, and the stack file names it no longer."
             )
-        role = state.roles.get(service.role_name)
-        if role is not None and role.logs_in is None and service.password.generate:
-            notices.append(
-                f"Role {role.name} exists, and its generated password is not on this machine: it stays as it is. "
-                "To set a new one, name an environment variable or a file under `password` of the service."
-            )
+    there = [name for name in unknown if name in state.roles]
+    if there:
+        shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+        whose, stay = ("its", "it stays as it is") if len(there) == 1 else ("their", "they stay as they are")
+        notices.append(
+            f"Role{'' if len(there) == 1 else 's'} {shown}: there already, and {whose} generated password is not on "
+            f"this machine: {stay}. To set a new one, name an environment variable or a file under `password` of the "
+            "service."
+        )
     return tuple(notices)
 
 

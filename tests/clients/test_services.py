@@ -266,7 +266,9 @@ class TestPasswords:
         state = stack.observe()
         assert stack.plan() == ()
         assert not file.exists()
-        assert "not on this machine" in "".join(service_notices(stack.services, {}, state))
+        assert "not on this machine" in "".join(
+            service_notices(stack.services, {}, state, [s.role_name for s in stack.services])
+        )
 
     def test_the_server_gets_a_verifier_and_never_the_password(self, stack: Stack) -> None:
         """pg_stat_activity shows the statement as the server received it."""
