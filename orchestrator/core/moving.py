@@ -62,6 +62,21 @@ class Retry:
 # So often each failure is tried again, with pauses that double up to the longest: somewhat over a minute in all.
 TRIES: Mapping[Outcome, int] = {"blocked": 8, "busy": 8, "lost": 6, "slow": 3}
 LONGEST_PAUSE = 15.0
+SLOW_TRIES = 4
+# So many moves that end in time let one more run at once again.
+WELL_FOR = 12
+
+
+def next_room(room: int, well: int, slow: bool, at_once: int) -> tuple[int, int]:
+    """How many moves may run at once now, and how many have ended well in a row: half as many after one that was slow.
+
+    On nodes that are busy, moves that run together delay each other beyond what writers should wait.
+    """
+    if slow:
+        return max(1, room // 2), 0
+    if well + 1 >= WELL_FOR:
+        return min(at_once, room + 1), 0
+    return room, well + 1
 
 
 def write_pause(size: int | None, tables: int) -> float | None:
@@ -135,8 +150,9 @@ def next_moves(
 def after_failure(move: DirectMove, result: MoveResult, tries: int) -> Retry | None:
     """What to do about a move that did not end well, `tries` times so far in this way; None: it will not succeed."""
     if result.outcome == "slow" and move.mode == "block_writes":
-        # Once can be a busy moment; after that it is larger than it seemed, and writers are spared by the slower way.
-        return Retry(1.0, move if tries == 1 else replace(move, mode="auto"))
+        # A few times can be a busy moment, in which fewer at once help; after that it is larger than it seemed, and
+        # writers are spared by the slower way.
+        return Retry(0.2 * tries, move if tries < SLOW_TRIES else replace(move, mode="auto"))
     if tries > TRIES.get(result.outcome, 0):
         return None
     return Retry(min(LONGEST_PAUSE, 2.0 ** (tries - 1)), move)

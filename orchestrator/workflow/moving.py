@@ -14,7 +14,7 @@ from orchestrator.core.cost import AZURE, fit
 from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, OrchestratorError, RebalanceFailed, Stopped
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
 from orchestrator.core.guard import Limits, Pace, next_pace, p99
-from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves
+from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves, next_room
 from orchestrator.core.placement import Move
 from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import ShardGroup
@@ -29,6 +29,8 @@ LEFTOVERS_TIMEOUT = 60.0
 # Tiny moves end within tens of milliseconds: a longer nap between looks would be most of their time.
 SHORT_LOOK, LONG_LOOK = 0.005, 0.25
 PROGRESS_EVERY = 0.5
+# What waits to be tried again is looked through this often where nothing has ended.
+START_EVERY = 0.05
 # So often somebody may ask to stop, and the guard may change its mind.
 LOOK_AROUND_EVERY = 0.5
 
@@ -48,6 +50,8 @@ class Moving:
     held_up: int = 0
     tried_again: int = 0
     stopping: bool = False
+    room: int = 1
+    well: int = 0
     pace: Pace = field(default_factory=Pace)
 
     @property
@@ -58,7 +62,7 @@ class Moving:
         """Nothing more once a move has failed for good, or somebody asked to stop: what runs may end."""
         if self.failures or self.stopping:
             return ()
-        at_once = self.pace.at_once(self.step.at_once)
+        at_once = min(self.room, self.pace.at_once(self.step.at_once))
         not_yet = {shard_id for shard_id, at in self.retry_at.items() if at > now}
         running = [move for move, _ in self.running.values()]
         return next_moves(self.waiting, running, at_once, self.step.per_node, not_yet)
@@ -85,7 +89,7 @@ def move_shards(
     moves = yield from _what_to_move(step, mover, state.shard_groups)
     now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause)
-    moving = Moving(step, list(queue), now)
+    moving = Moving(step, list(queue), now, room=step.at_once)
     if queue and over.record is not None:
         in_order = sorted(queue, key=lambda move: move.number)
         over.record.add("direct", [RecordedMove(m.shard_id, m.source, m.target, m.name) for m in in_order])
@@ -114,6 +118,7 @@ def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> R
     pause = Pause(SHORT_LOOK, LONG_LOOK)
     now = moving.began
     told = looked = now - PROGRESS_EVERY
+    start_at = now
     while moving.waiting or moving.running:
         if now - looked >= LOOK_AROUND_EVERY:
             looked = now
@@ -121,7 +126,9 @@ def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> R
         results = mover.ended()
         for result in results:
             yield from _settle(number, moving, result, mover, now)
-        yield from _start(number, moving, mover, now)
+        if results or now >= start_at:
+            start_at = now + START_EVERY
+            yield from _start(number, moving, mover, now)
         if (moving.failures or moving.stopping) and not moving.running:
             return
         if results:
@@ -169,6 +176,9 @@ def _start(number: int, moving: Moving, mover: Mover, now: float) -> Iterator[Mo
 
 def _settle(number: int, moving: Moving, result: MoveResult, mover: Mover, now: float) -> Iterator[MoveEnded | Notice]:
     move, _ = moving.running.pop(result.shard_id)
+    slow = result.outcome == "slow"
+    if slow or result.outcome == "done":
+        moving.room, moving.well = next_room(moving.room, moving.well, slow, moving.step.at_once)
     if result.outcome == "done":
         moving.done.append((move, result))
         pause = result.seconds if move.mode == "block_writes" else None

@@ -19,6 +19,7 @@ from orchestrator.core.moving import (
     direct_moves,
     mode_for,
     next_moves,
+    next_room,
     write_pause,
 )
 from orchestrator.core.placement import Move
@@ -134,11 +135,11 @@ def test_large_groups_start_first_and_who_asks_for_block_writes_gets_no_ceiling(
     assert {move.max_pause for move in direct_moves(moves, groups, "block_writes", 0.5)} == {None}
 
 
-def test_what_is_slow_twice_is_copied_logically_and_what_is_refused_is_not_tried_again() -> None:
+def test_what_stays_slow_is_copied_logically_and_what_is_refused_is_not_tried_again() -> None:
     (move,) = plan_of([(1, 2)])
     slow = MoveResult(100, "slow", 0.5)
-    again = [after_failure(move, slow, tries) for tries in (1, 2)]
-    assert [retry.move.mode for retry in again if retry] == ["block_writes", "auto"]
+    again = [after_failure(move, slow, tries) for tries in (1, 2, 3, 4)]
+    assert [retry.move.mode for retry in again if retry] == ["block_writes", "block_writes", "block_writes", "auto"]
     assert after_failure(move, MoveResult(100, "refused", 0.1, "must be owner of table t"), 1) is None
 
 
@@ -151,6 +152,18 @@ def test_passing_trouble_is_tried_again_for_about_a_minute(outcome: Outcome) -> 
         tries += 1
         assert tries < 20
     assert 40 < pauses < 120
+
+
+def test_busy_nodes_get_fewer_moves_at_once_until_moves_end_in_time_again() -> None:
+    room, well = next_room(8, 5, True, 8)
+    assert (room, well) == (4, 0)
+    assert next_room(1, 0, True, 8) == (1, 0)
+    seen = []
+    for _ in range(100):
+        room, well = next_room(room, well, False, 8)
+        seen.append(room)
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (4, 8)
 
 
 def chosen(asked: Moves, sizes: list[int], mode: str = "auto", *, settings_needed: bool = True) -> tuple[str, str]:
