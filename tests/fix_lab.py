@@ -82,6 +82,14 @@ class Cluster:
         return psycopg.connect(self.dsn(role, password), port=port or self.port, autocommit=True)
 
 
+def superuser(cluster: Cluster, port: int) -> psycopg.Connection[Any]:
+    """A superuser's session on one node: for damage that nobody else can do."""
+    return psycopg.connect(
+        host=cluster.host, port=port, dbname=cluster.database, user="postgres", sslmode="disable",
+        password=cluster.home.read().superuser_password, autocommit=True,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def lab_base() -> Iterator[Path]:
     """A folder that a server's unprivileged user can reach, also when root runs the tests."""

@@ -18,6 +18,7 @@ from orchestrator.clients.connection import Login, administrator, connect
 from orchestrator.clients.moving import MovingClient
 from orchestrator.clients.operations import OperationJournal
 from orchestrator.clients.runs import RunRecord
+from orchestrator.clients.structure import StructureClient
 from orchestrator.core.errors import Refused
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.spec import ClusterSpec
@@ -87,7 +88,9 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
         mover = MovingClient(partial(connect, login), citus)
         stack.callback(mover.close)
         oversight = Oversight(RunRecord(lambda: citus.connection))
-        world = World(citus, arm, declared.client if declared is not None else None, journal, mover, oversight)
+        inspector = StructureClient(lambda: citus.connection)
+        service_client = declared.client if declared is not None else None
+        world = World(citus, arm, service_client, journal, mover, oversight, inspector)
         yield Session(file, root, login, citus, world, declared, arm)
 
 

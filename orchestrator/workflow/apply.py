@@ -32,9 +32,9 @@ from orchestrator.workflow import server
 from orchestrator.workflow.bulk import make_services
 from orchestrator.workflow.journal import Journal, forget
 from orchestrator.workflow.moving import Oversight, move_shards
-from orchestrator.workflow.protocols import ControlPlane, Database, Mover, Services
+from orchestrator.workflow.protocols import ControlPlane, Database, Inspector, Mover, Services
 from orchestrator.workflow.rebalance import follow, rebalance
-from orchestrator.workflow.verify import verify
+from orchestrator.workflow.verify import verified
 from orchestrator.workflow.waiting import Run, when_connected, when_free
 
 # Sizes change while shards move, so one more rebalance can be worthwhile after the first; a third never was so far.
@@ -51,6 +51,7 @@ class World:
     journal: Journal | None = None
     mover: Mover | None = None
     oversight: Oversight = field(default_factory=Oversight)
+    inspector: Inspector | None = None
 
 
 def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
@@ -129,9 +130,7 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
             return (yield from move_shards(number, step, world.mover, world.database, world.oversight))
         case VerifyCluster():
             state = yield from observe(world)
-            if failures := verify(step, state):
-                raise VerificationFailed(failures)
-            return "everything is as asked for"
+            return (yield from verified(number, step, state, groups, world.inspector))
         case SettleServer() | ResizeCluster() | RaiseExecutors() | RestoreSettings():
             return (yield from _on_server(number, step, world))
         case _:

@@ -12,6 +12,7 @@ from orchestrator.core.runs import RecordedMove
 from orchestrator.core.server import Operation, OperationReading, Parameter, ServerReading
 from orchestrator.core.state import ClusterState, Node, RebalanceJob, StartedRebalance
 from orchestrator.core.steps import SingleStep, TransferMode
+from orchestrator.core.structure import NodeStructure
 
 
 class ControlPlane(Protocol):
@@ -79,6 +80,12 @@ class BulkRun(Protocol):
     def done(self) -> int: ...
     def ended(self) -> bool: ...
     def stop(self) -> None: ...
+
+
+class Inspector(Protocol):
+    """Asks every node what tables and metadata it has."""
+
+    def read(self) -> tuple[NodeStructure, ...]: ...
 
 
 class Services(Protocol):
