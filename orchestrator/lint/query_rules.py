@@ -136,7 +136,7 @@ class _Query:
             else:
                 sources = list(scope.sources.values())
                 having = [key for source in sources if (key := self._in(source, names[0], sure=False))]
-                if len(having) == 1:
+                if len({self.classes.root(key) for key in having}) == 1:
                     return having[0]
                 if len(sources) == 1 and sources[0].table is not None and scope.parent is None:
                     return (sources[0].id, names[0])
@@ -275,9 +275,13 @@ def _judge(query: _Query) -> Iterator[Found]:
         return
     keys = [(source, str(table.column)) for source, table in spread.items()]
     roots = {query.classes.root(key) for key in keys}
-    if len(roots) > 1:
+    groups = {table.group for table in spread.values()}
+    if len(roots) > 1 or len(groups) > 1:
         names = ", ".join(sorted({table.name for table in spread.values()}))
-        yield "EC202", f"{names} are not joined by their distribution columns, which Citus refuses: compare these too"
+        yield (
+            "EC202",
+            f"{names} are not joined by the distribution columns of one colocation group, which Citus refuses",
+        )
     elif keys and not any(query.classes.is_pinned(key) for key in keys):
         table = next(iter(spread.values()))
         yield "EC201", f"no value for {table.column} of {table.name}: every shard on every node is asked"

@@ -20,8 +20,7 @@ _SESSION_LOCKS = frozenset({
 _HOLD = 0x0020  # CURSOR_OPT_HOLD, parsenodes.h
 # What a transaction sets for itself ends with it; the others PgBouncer keeps for each client and sets again.
 _HARMLESS = frozenset({
-    "TRANSACTION", "TRANSACTION SNAPSHOT", "client_encoding", "datestyle", "timezone", "standard_conforming_strings",
-    "application_name",
+    "transaction", "transaction snapshot", "client_encoding", "datestyle", "timezone", "standard_conforming_strings",
 })  # fmt: skip
 _DDL = (
     "CreateStmt", "AlterTableStmt", "IndexStmt", "CreateSchemaStmt", "CreateRoleStmt", "AlterRoleStmt", "DropRoleStmt",
@@ -64,7 +63,10 @@ def _pooled(statement: Statement) -> Iterator[Found]:
     elif name == "DeclareCursorStmt" and tree.options & _HOLD:
         yield "EC007", "a WITH HOLD cursor stays in a session that the next transaction may not get"
     if _temporary(tree):
-        yield "EC006", "a temporary table stays in a session that the next transaction may not get; add ON COMMIT DROP"
+        yield (
+            "EC006",
+            "what is temporary stays in a session that the next transaction may not get; tables: ON COMMIT DROP",
+        )
     for call in calls(tree):
         arguments: Any = call.args or (None,)
         if function_name(call) == "set_config" and boolean(arguments[-1]) is False:
@@ -84,6 +86,8 @@ def _temporary(tree: Any) -> bool:
             return _is_temporary(node.relation) and enum(node.oncommit) != "ONCOMMIT_DROP"
         if kind(node) == "IntoClause":
             return _is_temporary(node.rel) and enum(node.onCommit) != "ONCOMMIT_DROP"
+        if kind(node) in {"ViewStmt", "CreateSeqStmt"}:
+            return _is_temporary(node.view if kind(node) == "ViewStmt" else node.sequence)
     return False
 
 

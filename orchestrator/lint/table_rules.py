@@ -14,7 +14,10 @@ _SERIAL = frozenset({"serial", "serial4", "smallserial", "serial2"})
 _INT = frozenset({"int4", "int2"})
 # lockdefs.h: SHARE is the weakest that writers wait for.
 _SHARE_LOCK = 5
-_SCANS = frozenset({"AT_AlterColumnType", "AT_SetNotNull", "AT_ValidateConstraint"})
+# ALTER TABLE takes less than SHARE for these: PostgreSQL documentation, "ALTER TABLE".
+_LIGHT = frozenset(
+    {"AT_SetRelOptions", "AT_ResetRelOptions", "AT_SetStatistics", "AT_ValidateConstraint", "AT_ClusterOn"}
+)
 
 
 def table_findings(statement: Statement, tables: Tables) -> Iterator[Found]:
@@ -98,9 +101,8 @@ def _foreign(
     schema = relation.schemaname or statement.schema
     found = tables.find(schema, relation.relname)
     target = found or Table(schema, relation.relname)
-    tenants = tables.tenant(table.schema), tables.tenant(target.schema)
-    if any(tenants) and table.schema != target.schema:
-        if not (tenants[0] and target.reference):
+    if tables.tenant(table.schema) and table.schema != target.schema:
+        if not target.reference:
             yield "EC102", f"{table.name} refers to {target.name} in another schema: foreign keys stay in one schema"
     elif table.distributed and found is not None and not target.reference:
         yield from _foreign_of_distributed(table, target, constraint, columns)
@@ -165,5 +167,7 @@ def _strong_lock(statement: Statement) -> str | None:
     if statement.kind == "TruncateStmt":
         return "TRUNCATE"
     if statement.kind == "AlterTableStmt" and enum(tree.objtype) == "OBJECT_TABLE":
-        return "ALTER TABLE"
+        return None if all(enum(command.subtype) in _LIGHT for command in tree.cmds) else "ALTER TABLE"
+    if statement.kind == "RenameStmt" and enum(tree.renameType) in {"OBJECT_TABLE", "OBJECT_COLUMN"}:
+        return "ALTER TABLE ... RENAME"
     return None
