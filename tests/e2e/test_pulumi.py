@@ -21,7 +21,7 @@ from tests.infra.provider import StandInProvider
 
 
 @contextmanager
-def declared(project: Project) -> Iterator[PulumiProject]:
+def declared(project: Project, *, up: bool = True) -> Iterator[PulumiProject]:
     """The lab's cluster in Pulumi's state, as `pulumi import` and an `up` would leave it on Azure."""
     values = config(project)
     arm = Arm(values["elastic-cluster:endpoint"]["arm"], values["elastic-cluster:subscriptionId"])
@@ -31,7 +31,8 @@ def declared(project: Project) -> Iterator[PulumiProject]:
         for name, value in stack.environment.items():
             patch.setenv(name, value)
         stack.cli("stack", "init", "local")
-        stack.stack().up(color="never", show_secrets=False)
+        if up:
+            stack.stack().up(color="never", show_secrets=False)
         yield stack
         stack.close()
 
@@ -152,3 +153,17 @@ def test_a_state_that_is_locked_is_told(taken_over: tuple[Project, PulumiProject
     stack.cli("cancel", "--yes", "--stack", "local")
     assert project.run("scale-out", "--yes").returncode == 0
     assert len(status(project)["nodes"]) == 5
+
+
+def test_a_stack_that_says_pulumi_needs_the_cluster_in_pulumis_state(project: Project) -> None:
+    assert project.run("lab", "up", "--engine", "embedded", "--nodes", "2").returncode == 0
+    with declared(project, up=False) as stack:
+        stack.write({"scaling": "pulumi"})
+        refused = project.run("scale-out", "--nodes", "3", "--yes")
+        assert refused.returncode == 2, refused.stderr
+        assert "Pulumi's state of it holds no cluster. Nothing was changed." in refused.stderr
+        assert stack.provider.arm.writes == []
+        stack.write({"scaling": None})
+        grown = project.run("scale-out", "--nodes", "3", "--yes")
+        assert grown.returncode == 0, grown.stderr
+        assert "pulumi" not in (grown.stdout + grown.stderr).lower()
