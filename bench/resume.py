@@ -91,6 +91,7 @@ class Lab:
     def close(self) -> None:
         self.sql.close()
         self.arm.shutdown()
+        self.arm.server_close()
         with suppress(AssertionError):
             self.run("lab", "down", "--delete")
         self._folder.cleanup()
