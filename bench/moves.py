@@ -283,12 +283,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=["tiny", "mixed"], default=["tiny", "mixed"])
     options = parser.parse_args()
     known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    for name in options.only:
+    for kind in options.only:
+        name = f"tiny, {options.schemas} schemas" if kind == "tiny" else kind
         with tempfile.TemporaryDirectory(prefix="orchestrator-bench-", dir="/var/tmp") as folder:
             path = Path(folder)
             path.chmod(0o711)
             os.environ["ORCHESTRATOR_LAB_HOME"] = str(path / "labs")
-            known[name] = tiny(path, options.schemas) if name == "tiny" else mixed(path)
+            known[name] = tiny(path, options.schemas) if kind == "tiny" else mixed(path)
+        known[name]["load_average"] = round(os.getloadavg()[1], 1)
         known[name]["measured"] = datetime.now(UTC).isoformat(timespec="seconds")
         known["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python {sys.version.split()[0]}"
         RESULTS.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
