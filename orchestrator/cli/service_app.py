@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.options import root_folder, stack_option
+from orchestrator.cli.options import json_option, root_folder, stack_option
 
 PORTS = click.Choice(["direct", "pooled", "balanced", "balanced-pooled"])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -48,6 +48,17 @@ def lint(paths: tuple[Path, ...], port: str | None, form: str, stack: str | None
     sys.exit(lint_files(root_folder(), paths or (Path(),), port, form, stack))
 
 
+@click.command()
+@stack_option
+@json_option
+def doctor(stack: str, as_json: bool) -> None:
+    """Connect to each port as each service would, and prove what works there. Changes nothing; ends with 1 if ill."""
+    from orchestrator.cli.doctor_verbs import examine
+
+    sys.exit(examine(root_folder(), stack, as_json))
+
+
 def register(group: click.Group) -> None:
     group.add_command(connection)
     group.add_command(lint)
+    group.add_command(doctor)
