@@ -25,9 +25,8 @@ HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>&lt;\u202egn
 
 
 def loads(count: int, groups: int) -> tuple[NodeLoad, ...]:
-    nodes = [
-        Node(number, number - 1, f"node{number}.example", 5432, True, True, True) for number in range(1, count + 1)
-    ]
+    hosts = [f"node{number}.orders-production.postgres.database.azure.com" for number in range(1, count + 1)]
+    nodes = [Node(number, number - 1, host, 5432, True, True, True) for number, host in enumerate(hosts, 1)]
     return tuple(NodeLoad(node, groups, groups * 1_000_000 + node.node_id) for node in nodes)
 
 
