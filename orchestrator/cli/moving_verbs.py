@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli import stackfile
 from orchestrator.cli.guarding import guard, guarded
+from orchestrator.cli.preflight_verbs import warnings
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.wishes import wishes
@@ -35,7 +36,8 @@ def rebalance_cluster(
             record = RunRecord(lambda: session.citus.connection)
             run = UndoOf(undo, record.moves(undo))
         wanted = Wanted(False, False, True, **wishes(**moving), guarded=limits.any, undo=run)
-        return execute(session, "undo" if run else "rebalance", wanted, Output(as_json, as_events), yes=yes)
+        command, output = "undo" if run else "rebalance", Output(as_json, as_events)
+        return execute(session, command, wanted, output, yes=yes, preflight=partial(warnings, session))
 
 
 def stop_rebalance(root: Path, stack: str, as_json: bool) -> int:

@@ -109,12 +109,17 @@ def execute(
     *,
     yes: bool,
     commit: Callable[[], None] | None = None,
+    preflight: Callable[[ClusterState], tuple[str, ...]] | None = None,
 ) -> int:
     """Plan, show, confirm, make it true. `commit` writes down the desired state, after the yes and before any step.
+
+    `preflight` gives notes to show with the plan, and raises Refused where the run would fail.
 
     Returns the exit code; errors of the run are reported here and give 1.
     """
     plan, state = drive(session.replan(wanted), output.show)
+    if plan.steps and preflight is not None:
+        plan = replace(plan, notes=plan.notes + preflight(state))
     expected = estimate(plan, state, defaults_for(session.file.spec))
     output.plan(plan, expected)
     if not plan.steps:

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import stackfile
 from orchestrator.cli.guarding import guard, guarded
+from orchestrator.cli.preflight_verbs import warnings
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.templates import declares_services
@@ -126,7 +127,10 @@ def scale_out_cluster(
 
         way = scaling.prepare(session, file, wanted_nodes, with_pending_changes=with_pending_changes)
         session.notes = way.notes
-        code = execute(session, "scale-out", wanted, Output(as_json, as_events), yes=yes, commit=commit)
+        code = execute(
+            session, "scale-out", wanted, Output(as_json, as_events), yes=yes, commit=commit,
+            preflight=partial(warnings, session),
+        )  # fmt: skip
         scaling.record(way, wanted_nodes, partial(click.echo, err=True))
         return code
 

@@ -268,3 +268,7 @@ RETURNS SETOF record LANGUAGE sql AS $$
 
 REVOKE EXECUTE ON FUNCTION pg_catalog.citus_add_node, pg_catalog.citus_activate_node, pg_catalog.citus_remove_node,
     pg_catalog.citus_disable_node, pg_catalog.citus_set_node_property, pg_catalog.citus_set_coordinator_host FROM PUBLIC;
+
+-- The disk of a simulated node is nobody's own: unknown, so nothing is said about it.
+CREATE FUNCTION pg_catalog.citus_local_disk_space_stats(OUT available_disk_size bigint, OUT total_disk_size bigint)
+RETURNS record LANGUAGE sql STABLE AS $$ SELECT 0::bigint, 0::bigint $$;
