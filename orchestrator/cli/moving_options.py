@@ -32,6 +32,14 @@ class Window(click.ParamType):  # type: ignore[type-arg]
 def rebalance_options(function: F) -> F:
     for option in (
         click.option(
+            "--verify",
+            type=click.Choice(["quick", "full", "off"]),
+            default="quick",
+            show_default=True,
+            help="How direct moves compare both copies before they commit: small groups row by row and large ones by a "
+            "sample, every row, or not at all.",
+        ),
+        click.option(
             "--max-write-pause",
             type=click.IntRange(min=10),
             default=500,

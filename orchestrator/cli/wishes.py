@@ -6,7 +6,12 @@ from typing import Any
 
 
 def wishes(
-    strategy: str | None, transfer_mode: str, parallel: int | None, moves: str, max_write_pause: int
+    strategy: str | None,
+    transfer_mode: str,
+    parallel: int | None,
+    moves: str,
+    max_write_pause: int,
+    verify: str,
 ) -> dict[str, Any]:
     """The options about moving, as the planner takes them."""
     return {
@@ -15,4 +20,5 @@ def wishes(
         "parallel": parallel,
         "moves": moves,
         "max_pause": max_write_pause / 1000,
+        "verify": verify,
     }

@@ -23,6 +23,7 @@ from psycopg.rows import class_row
 from orchestrator.clients import moving_sql
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.citus_errors import translate, translated
+from orchestrator.clients.copies import comparison, difference
 from orchestrator.core.errors import ConnectionLost, DatabaseError, OrchestratorError
 from orchestrator.core.moving import DirectMove, MoveResult, Outcome
 from orchestrator.core.placement import Move
@@ -177,6 +178,11 @@ def _told(failure: PGresult | None) -> tuple[Outcome, str]:
     error = psycopg.errors.error_from_result(failure)
     told = translate(error, "move")
     text = _text(told)
+    if (differs := difference(text)) is not None:
+        return "refused", (
+            f"before the move was committed its two copies differed ({differs}), so it was rolled back and the data "
+            "stays where it was. Look at the disks of both nodes and run the same command again"
+        )
     return ("lost" if isinstance(told, ConnectionLost) else _outcome(error.sqlstate or "", text)), text
 
 
@@ -200,7 +206,8 @@ def _outcome(sqlstate: str, text: str) -> Outcome:
 def _statements(move: DirectMove) -> list[sql.Composable]:
     """Numbers and a fixed word: nothing of the user's is in them."""
     call = moving_sql.MOVE.format(*map(sql.Literal, (move.shard_id, move.source, move.target, move.mode)))
-    return [*moving_sql.BEGIN, *_limits(move), call, sql.SQL("COMMIT")]
+    check = comparison(move)
+    return [*moving_sql.BEGIN, *_limits(move), call, *([check] if check else []), sql.SQL("COMMIT")]
 
 
 def _limits(move: DirectMove) -> Sequence[sql.Composable]:

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from orchestrator.core.placement import Move
 from orchestrator.core.state import ShardGroup
-from orchestrator.core.steps import TransferMode
+from orchestrator.core.steps import TransferMode, Verify
 
 MB = 2**20
 # Seconds that writes wait while a group is copied with block_writes, some moves at once, on a small machine: measured
@@ -38,6 +38,7 @@ class DirectMove:
     mode: TransferMode
     name: str
     max_pause: float | None = None
+    verify: Verify = "quick"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,11 @@ def mode_for(group: ShardGroup, wished: TransferMode, max_pause: float) -> Trans
 
 
 def direct_moves(
-    moves: Sequence[Move], groups: Sequence[ShardGroup], wished: TransferMode, max_pause: float
+    moves: Sequence[Move],
+    groups: Sequence[ShardGroup],
+    wished: TransferMode,
+    max_pause: float,
+    verify: Verify = "quick",
 ) -> tuple[DirectMove, ...]:
     """The moves in the order in which they should start: the longest first, so that none is left over at the end."""
     by_id = {group.shard_id: group for group in groups}
@@ -109,7 +114,7 @@ def direct_moves(
         # Who asks for block_writes by name has accepted its pause, however long; waiting for others is limited anyway.
         limit = None if wished == "block_writes" else max_pause
         name = group.schema or (group.tables[0] if group.tables else f"shard {move.shard_id}")
-        made.append(DirectMove(number, move.shard_id, move.source, move.target, group.bytes, mode, name, limit))
+        made.append(DirectMove(number, move.shard_id, move.source, move.target, group.bytes, mode, name, limit, verify))
     return tuple(sorted(made, key=lambda move: (move.mode == "block_writes", -(move.bytes or 0), move.number)))
 
 

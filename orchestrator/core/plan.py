@@ -31,6 +31,7 @@ from orchestrator.core.steps import (
     SettleServer,
     Step,
     TransferMode,
+    Verify,
     VerifyCluster,
 )
 from orchestrator.core.ways import Choice, Moves, choose
@@ -60,6 +61,7 @@ class Wanted:
     max_pause: float = 0.5
     guarded: bool = False
     undo: UndoOf | None = None
+    verify: Verify = "quick"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,10 @@ def _undo_plan(state: ClusterState, wanted: Wanted, run: UndoOf) -> Plan:
     moves = undo(run.run_id, run.moves, state) if not steps else ()
     if moves:
         at_once, per_node = executors_for(moves, wanted.parallel)
-        steps.append(MoveShards("", wanted.transfer_mode, moves, at_once, per_node, wanted.max_pause, exactly=True))
+        limits = at_once, per_node, wanted.max_pause
+        steps.append(
+            MoveShards("", wanted.transfer_mode, moves, *limits, exactly=True, verify=_comparable(state, wanted))
+        )
     if steps:
         shard_ids = tuple(sorted(group.shard_id for group in state.shard_groups))
         steps.append(VerifyCluster(len(state.nodes), shard_ids))
@@ -197,7 +202,8 @@ def _rebalance(
     if moves and not (state.job is not None and state.job.in_flight):
         at_once, per_node = executors_for(moves, wanted.parallel)
         if choice is not None and choice.way == "direct":
-            planned = MoveShards(strategy.name, wanted.transfer_mode, tuple(moves), at_once, per_node, wanted.max_pause)
+            limits, verify = (at_once, per_node, wanted.max_pause), _comparable(state, wanted)
+            planned = MoveShards(strategy.name, wanted.transfer_mode, tuple(moves), *limits, verify=verify)
             return [planned, *_put_back(state, kept)]
         raised = max(at_once, state.executors[0]), max(per_node, state.executors[1])
         if state.server is not None and raised != state.executors:
@@ -205,6 +211,11 @@ def _rebalance(
             kept = dict(zip((AT_ONCE, PER_NODE), map(str, state.executors), strict=True)) | kept
         steps.append(RebalanceShards(strategy.name, wanted.transfer_mode, tuple(moves), max(raised) > 1))
     return [*steps, *_put_back(state, kept)]
+
+
+def _comparable(state: ClusterState, wanted: Wanted) -> Verify:
+    """The stand-in's placement is simulated: there are no two copies to compare."""
+    return "off" if state.simulated else wanted.verify
 
 
 def _put_back(state: ClusterState, kept: dict[str, str]) -> list[ClusterStep]:

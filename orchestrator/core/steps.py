@@ -12,6 +12,8 @@ from orchestrator.core.placement import Move
 from orchestrator.core.services import Password
 
 TransferMode = Literal["auto", "force_logical", "block_writes"]
+# quick: small groups row by row, of large ones a sample; full: every row of every group.
+Verify = Literal["quick", "full", "off"]
 
 AT_ONCE = "citus.max_background_task_executors"
 PER_NODE = "citus.max_background_task_executors_per_node"
@@ -102,6 +104,7 @@ class MoveShards:
 
     With `auto` each group is copied in the mode that suits it: with block_writes where writes are expected to wait for
     less than `max_pause` seconds. With `exactly` these moves are made (an undo), else those that Citus plans by then.
+    `verify` is how the copies of each group are compared before its move is committed.
     """
 
     strategy: str
@@ -111,6 +114,7 @@ class MoveShards:
     per_node: int
     max_pause: float
     exactly: bool = False
+    verify: Verify = "quick"
 
     @property
     def title(self) -> str:

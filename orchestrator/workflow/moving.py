@@ -88,7 +88,7 @@ def move_shards(
     state = yield from when_connected(database.observe, "read the cluster")
     moves = yield from _what_to_move(step, mover, state.shard_groups)
     now = yield Waiting(0, "the moves start", NO_TIMEOUT)
-    queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause)
+    queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause, step.verify)
     moving = Moving(step, list(queue), now, room=step.at_once)
     if queue and over.record is not None:
         in_order = sorted(queue, key=lambda move: move.number)
