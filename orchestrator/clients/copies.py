@@ -19,7 +19,14 @@ NEWEST_ROWS = 200
 # What a failed comparison says; the statement fails because this is no number.
 MARK = "the copies differ"
 
-# The leaf tables of the group by the names of their shards; `keys` are empty where there is no primary key.
+# A move that had been made already is no move: its old copy may be gone, or behind what was written since.
+WHERE_IT_WAS = sql.SQL("""
+    SELECT set_config('orchestrator.was_on', coalesce((
+        SELECT min(nodeid)::text FROM pg_catalog.pg_dist_placement JOIN pg_catalog.pg_dist_node USING (groupid)
+        WHERE shardid = {shard} AND noderole = 'primary'), ''), true)
+""")
+
+# The leaf tables of the group by the names of their shards; `names` is empty where there is no primary key.
 _TABLES = """
     tables AS (
         SELECT pg_catalog.shard_name(shard.logicalrelid, shard.shardid) AS name, key.names, key.backwards, key.typed
@@ -38,7 +45,7 @@ _TABLES = """
             JOIN pg_catalog.pg_attribute USING (attnum)
             WHERE indrelid = class.oid AND indisprimary AND attrelid = class.oid
         ) key ON true
-        WHERE moved.shardid = {shard}
+        WHERE moved.shardid = {shard} AND current_setting('orchestrator.was_on', true) = {source}::text
     ), nodes AS (
         SELECT array_agg(nodename::text ORDER BY nodeid <> {source}) AS hosts,
                array_agg(nodeport ORDER BY nodeid <> {source}) AS ports
@@ -53,11 +60,10 @@ _WHOLE = sql.SQL(
         SELECT format('SELECT string_agg(line, '', '' ORDER BY line) FROM (%s) lines (line)', string_agg(format(
             'SELECT concat_ws('' '', %L, count(*), ''rows'', sum(hashtextextended(x::text, 0))) FROM %s x', name, name),
             ' UNION ALL ')) AS command
-        FROM tables
+        FROM tables HAVING count(*) > 0
     ), told AS (
         SELECT answer.success, answer.result FROM asked, nodes,
             master_run_on_worker(nodes.hosts, nodes.ports, ARRAY[command, command], true) answer
-        WHERE command IS NOT NULL
     )
     SELECT CASE WHEN count(*) = 0 OR (bool_and(success) AND count(DISTINCT result) = 1 AND count(*) = 2) THEN 0
                 ELSE ({mark} || ': ' || string_agg(coalesce(result, 'nothing'), ' and '))::int END
@@ -80,7 +86,7 @@ _SAMPLED = sql.SQL(
         SELECT array_agg(nodes.hosts[side] ORDER BY number) AS hosts,
                array_agg(nodes.ports[side] ORDER BY number) AS ports,
                array_agg(command ORDER BY number) AS commands
-        FROM numbered, nodes
+        FROM numbered, nodes HAVING count(*) > 0
     ), rows AS MATERIALIZED (
         SELECT numbered.*, answer.success, answer.result FROM first
         CROSS JOIN LATERAL master_run_on_worker(first.hosts, first.ports, first.commands, true)
@@ -93,7 +99,7 @@ _SAMPLED = sql.SQL(
                                 'JOIN %s x USING (%s) WHERE md5(x::text) = w."_digest"', result, typed, name, names)
                          ORDER BY number) AS commands,
                array_agg(number ORDER BY number) AS numbers
-        FROM rows, nodes WHERE success
+        FROM rows, nodes WHERE success HAVING count(*) > 0
     ), found AS (
         SELECT rows.name, rows.success AND answer.success
                    AND answer.result = json_array_length(rows.result::json)::text AS same,
@@ -102,13 +108,18 @@ _SAMPLED = sql.SQL(
         FROM second
         CROSS JOIN LATERAL master_run_on_worker(second.hosts, second.ports, second.commands, true)
              WITH ORDINALITY AS answer (host, port, success, result, place)
-        JOIN rows ON rows.number = second.numbers[answer.place] WHERE second.hosts IS NOT NULL
+        JOIN rows ON rows.number = second.numbers[answer.place]
     )
     SELECT CASE WHEN NOT EXISTS (SELECT FROM rows WHERE NOT success) AND coalesce(bool_and(same), true) THEN 0
                 ELSE ({mark} || ': ' || coalesce(string_agg(text, ', ') FILTER (WHERE NOT same),
                       (SELECT string_agg(result, ', ') FROM rows WHERE NOT success)))::int END
     FROM found"""
 )
+
+
+def before(move: DirectMove) -> sql.Composable | None:
+    """The statement in the move's transaction that notes where the group is before it."""
+    return None if move.verify == "off" else WHERE_IT_WAS.format(shard=sql.Literal(move.shard_id))
 
 
 def comparison(move: DirectMove) -> sql.Composable | None:

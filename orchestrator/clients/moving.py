@@ -20,10 +20,9 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import class_row
 
-from orchestrator.clients import moving_sql
+from orchestrator.clients import copies, moving_sql
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.citus_errors import translate, translated
-from orchestrator.clients.copies import comparison, difference
 from orchestrator.core.errors import ConnectionLost, DatabaseError, OrchestratorError
 from orchestrator.core.moving import DirectMove, MoveResult, Outcome
 from orchestrator.core.placement import Move
@@ -178,7 +177,7 @@ def _told(failure: PGresult | None) -> tuple[Outcome, str]:
     error = psycopg.errors.error_from_result(failure)
     told = translate(error, "move")
     text = _text(told)
-    if (differs := difference(text)) is not None:
+    if (differs := copies.difference(text)) is not None:
         return "refused", (
             f"before the move was committed its two copies differed ({differs}), so it was rolled back and the data "
             "stays where it was. Look at the disks of both nodes and run the same command again"
@@ -194,7 +193,8 @@ def _text(error: OrchestratorError) -> str:
 
 
 def _outcome(sqlstate: str, text: str) -> Outcome:
-    if sqlstate == "55P03":
+    # Citus says the latter when a lock on another node was not to be had in time.
+    if sqlstate == "55P03" or "failure on connection marked as essential" in text:
         return "blocked"
     if sqlstate == "57014":
         return "slow" if "statement timeout" in text else "cancelled"
@@ -206,8 +206,9 @@ def _outcome(sqlstate: str, text: str) -> Outcome:
 def _statements(move: DirectMove) -> list[sql.Composable]:
     """Numbers and a fixed word: nothing of the user's is in them."""
     call = moving_sql.MOVE.format(*map(sql.Literal, (move.shard_id, move.source, move.target, move.mode)))
-    check = comparison(move)
-    return [*moving_sql.BEGIN, *_limits(move), call, *([check] if check else []), sql.SQL("COMMIT")]
+    lock = moving_sql.LOCK_GROUP.format(shard=sql.Literal(move.shard_id)) if move.mode == "block_writes" else None
+    steps = [copies.before(move), lock, call, copies.comparison(move)]
+    return [*moving_sql.BEGIN, *_limits(move), *(step for step in steps if step is not None), sql.SQL("COMMIT")]
 
 
 def _limits(move: DirectMove) -> Sequence[sql.Composable]:

@@ -90,10 +90,11 @@ def write_pause(size: int | None, tables: int) -> float | None:
 def mode_for(group: ShardGroup, wished: TransferMode, max_pause: float) -> TransferMode:
     """The mode that the user asked for; for `auto` block_writes where the pause fits, and a logical move elsewhere.
 
-    Citus' own `auto` is that logical move, and refuses a table whose rows it could not tell apart.
+    Citus' own `auto` is that logical move, and refuses a table whose rows it could not tell apart. A group of a
+    row-sharded table is moved logically: the lock that a move with block_writes needs would hold the whole table.
     """
     pause = write_pause(group.bytes, len(group.tables))
-    if wished == "auto" and pause is not None and pause <= max_pause:
+    if wished == "auto" and group.schema is not None and pause is not None and pause <= max_pause:
         return "block_writes"
     return wished
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.copies import comparison, difference
+from orchestrator.clients.copies import before, comparison, difference
 from orchestrator.core.moving import DirectMove
 from orchestrator.lab import nodes
 from orchestrator.lab.engine import Address
@@ -44,9 +44,11 @@ class Moved:
             " JOIN pg_dist_node USING (groupid) WHERE logicalrelid::text LIKE 'copied.%%'"
         ).fetchone()
         (target,) = self.admin.execute("SELECT nodeid FROM pg_dist_node WHERE nodeid <> %s", [source]).fetchone()
+        move = DirectMove(0, shard, source, target, 2**30, "block_writes", "copied")
         self.admin.execute("BEGIN")
+        self.admin.execute(before(move))
         self.admin.execute("SELECT citus_move_shard_placement(%s, %s, %s, 'block_writes')", [shard, source, target])
-        return DirectMove(0, shard, source, target, 2**30, "block_writes", "copied")
+        return move
 
     def check(self, verify: Mode) -> None:
         statement = comparison(replace(self.move, verify=verify))

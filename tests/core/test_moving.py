@@ -114,6 +114,12 @@ def test_the_mode_follows_the_wish_and_for_auto_the_expected_pause(
     assert mode_for(group(1, size, tables), wished, 0.5) == mode  # type: ignore[arg-type]
 
 
+def test_a_part_of_a_row_sharded_table_is_not_copied_blocked_by_itself() -> None:
+    """Its lock would hold the whole table."""
+    part = replace(group(1, 40 * KB), schema=None)
+    assert mode_for(part, "auto", 0.5) == "auto"
+
+
 @given(st.integers(0, 10 * GB), st.integers(1, 100), st.floats(0.05, 20))
 def test_property_no_group_is_copied_blocked_when_writes_would_wait_too_long(
     size: int, tables: int, max_pause: float
