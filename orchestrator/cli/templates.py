@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.core.errors import Problem, SpecError
+from orchestrator.core.errors import DatabaseError, Problem, SpecError
 from orchestrator.core.services import Keys
 from orchestrator.core.spec import NAMESPACE, ClusterSpec, check_names
 from orchestrator.core.templates import expand, keys_of_range, keys_of_text
@@ -63,4 +63,7 @@ def _keys(keys: Keys, folder: Path, query: Query | None, where: str) -> Sequence
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             fix = "the path is relative to the folder of the stack file"
             return Problem(f"{where}.keys.file", f"{folder / keys.file} cannot be read: {reason}", fix)
-    return [] if query is None or keys.query is None else query(keys.query)
+    try:
+        return [] if query is None or keys.query is None else query(keys.query)
+    except DatabaseError as error:
+        return Problem(f"{where}.keys.query", error.message.rstrip("."), "correct the query")

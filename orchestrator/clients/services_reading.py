@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from orchestrator.clients import services_sql
 from orchestrator.clients.citus_errors import translated
+from orchestrator.core.errors import DatabaseError
 from orchestrator.core.services import ServiceSpec
 from orchestrator.core.state import (
     AppliedMigration,
@@ -104,11 +105,18 @@ def read_services(conn: psycopg.Connection[Any], services: Sequence[ServiceSpec]
 
 
 def read_keys(conn: psycopg.Connection[Any], query: str) -> list[str]:
-    """The first column of a user's query as text, read-only and for a minute at most."""
+    """The first column of a user's query as text, read-only and for a minute at most.
+
+    A pipeline takes one statement at a time: a second one could end the read-only transaction and write.
+    """
     with translated("ask the cluster for the keys of a service template"), conn.transaction():
         conn.execute("SET TRANSACTION READ ONLY")
         conn.execute("SET LOCAL statement_timeout TO '60s'")
-        return [str(row[0]) for row in conn.execute(sql.SQL(query)).fetchall()]
+        with conn.pipeline():
+            cursor = conn.execute(sql.SQL(query))
+        if cursor.description is None:
+            raise DatabaseError("ask the cluster for the keys of a service template", "the query gives no rows")
+        return [str(row[0]) for row in cursor.fetchall()]
 
 
 def read_tables(conn: psycopg.Connection[Any], schema: str) -> Mapping[str, Table]:

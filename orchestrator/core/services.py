@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-# Names reach PostgreSQL through psycopg.sql, so quoted identifiers are welcome: only their length is limited.
-Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00\"]+$")]
+from orchestrator.core.names import NAME_PATTERN, PATH_PATTERN, storable_name, usable_path
+
+# Names reach PostgreSQL through psycopg.sql, so names that need quotes there are welcome.
+Name = Annotated[
+    str,
+    Field(min_length=1, json_schema_extra={"pattern": NAME_PATTERN, "maxLength": 63}),
+    AfterValidator(storable_name),
+]
+FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"pattern": PATH_PATTERN}), AfterValidator(usable_path)]
 PLACEHOLDER = "{key}"
 TablePrivilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
 
@@ -23,7 +30,7 @@ class Password(Model):
     """Where a service's password comes from: an environment variable, a file, or `generate` (kept in a 0600 file)."""
 
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    file: Annotated[str, Field(min_length=1)] | None = None
+    file: FilePath | None = None
     generate: bool = False
 
     @model_validator(mode="after")
@@ -62,7 +69,7 @@ class Keys(Model):
     """
 
     range_: KeyRange | None = Field(default=None, alias="range")
-    file: Annotated[str, Field(min_length=1)] | None = None
+    file: FilePath | None = None
     query: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
@@ -96,7 +103,7 @@ class ServiceSpec(Model):
         default=None, description="Row sharding only; every table that has it is distributed by it."
     )
     reference_tables: tuple[Name, ...] = Field(default=(), description="Row sharding only; copied whole to every node.")
-    migrations: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+    migrations: tuple[FilePath, ...] = Field(
         default=(),
         description="SQL files or folders of them, relative to the stack file; run once each, in this order.",
     )
@@ -125,8 +132,11 @@ class ServiceSpec(Model):
             "orchestrator",
             "citus",
             "citus_internal",
+            "$user",  # in a search_path it stands for whoever is logged in
         }:
             raise ValueError(f"schema {self.schema_name} cannot belong to a service; choose a schema of its own")
+        if self.role_name in {"public", "none"}:
+            raise ValueError(f"PostgreSQL has no role named {self.role_name}: the word means something else to it")
         if self.role_name.startswith("pg_") or self.schema_name.startswith("pg_"):
             raise ValueError("names that begin with pg_ are reserved by PostgreSQL")
         return self

@@ -14,7 +14,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.core.limits import limit
-from orchestrator.core.services import Model, ServiceSpec, ServiceTemplate
+from orchestrator.core.names import check_parameter
+from orchestrator.core.services import FilePath, Model, Name, ServiceSpec, ServiceTemplate
 from orchestrator.core.spec_azure import Alerts, Authentication, Diagnostics, geo_redundant_backup_problem
 
 NAMESPACE = "elastic-cluster"
@@ -130,7 +131,7 @@ class SecretSource(Model):
 
     secure: str | None = None
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    file: Annotated[str, Field(min_length=1)] | None = None
+    file: FilePath | None = None
     generate: bool = False
 
     @model_validator(mode="after")
@@ -149,7 +150,7 @@ class DatabaseLogin(Model):
     """
 
     method: Literal["password", "entra"] = "password"
-    role: Annotated[str, StringConstraints(pattern=r'^[^\x00"]{1,63}$')] | None = None
+    role: Name | None = None
 
     @model_validator(mode="after")
     def _role_of_entra(self) -> DatabaseLogin:
@@ -220,7 +221,7 @@ class ClusterSpec(Model):
     alerts: Alerts | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     endpoint: Endpoint | None = None
-    prices: Annotated[str, Field(min_length=1)] | None = Field(
+    prices: FilePath | None = Field(
         default=None, description="Price file for previews, relative to the stack file; see `orchestrator prices`."
     )
     services: tuple[ServiceSpec, ...] = ()
@@ -257,6 +258,13 @@ class ClusterSpec(Model):
         if not isinstance(value, dict):
             return value
         return {key: _parameter_text(item) for key, item in value.items()}
+
+    @field_validator("server_parameters")
+    @classmethod
+    def _parameters_of_a_server(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            check_parameter(name, text)
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> ClusterSpec:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from orchestrator.core.limits import limit
-from orchestrator.core.services import Model
+from orchestrator.core.services import Model, Name
 
 Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
@@ -28,9 +28,7 @@ class EntraAdministrator(Model):
     """A user, a group or an application (servicePrincipal) that administers the cluster."""
 
     object_id: Guid
-    name: Annotated[str, StringConstraints(pattern=r'^[^\x00"]{1,63}$')] = Field(
-        description="Its name in Entra, which is also its role's name in the database."
-    )
+    name: Annotated[Name, Field(description="Its name in Entra, which is also its role's name in the database.")]
     type: Literal["user", "group", "servicePrincipal"] = "user"
 
 
