@@ -109,13 +109,19 @@ def read_keys(conn: psycopg.Connection[Any], query: str) -> list[str]:
 
     A pipeline takes one statement at a time: a second one could end the read-only transaction and write.
     """
-    with translated("ask the cluster for the keys of a service template"), conn.transaction():
+    doing = "ask the cluster for the keys of a service template"
+    with translated(doing), conn.transaction():
         conn.execute("SET TRANSACTION READ ONLY")
         conn.execute("SET LOCAL statement_timeout TO '60s'")
-        with conn.pipeline():
-            cursor = conn.execute(sql.SQL(query))
+        try:
+            with conn.pipeline():
+                cursor = conn.execute(sql.SQL(query))
+        except psycopg.errors.SyntaxError as error:
+            if "multiple commands" not in str(error):
+                raise
+            raise DatabaseError(doing, "the query has more than one statement") from error
         if cursor.description is None:
-            raise DatabaseError("ask the cluster for the keys of a service template", "the query gives no rows")
+            raise DatabaseError(doing, "the query gives no rows")
         return [str(row[0]) for row in cursor.fetchall()]
 
 
