@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ NAMES = (
     "back\\slash\\",
     "[/red] <b>&amp;</b>",
     "../../etc",
+    "$(touch pwned) `touch pwned` ;Host=h&",
     "é" * 31 + "z",  # 63 bytes in 32 characters
 )
 # Tables and columns that no key of the stack file names may have any character; these two are only in migrations.
@@ -142,7 +144,7 @@ def test_hostile_names_are_made_literally_and_drop_nothing(applied: Project) -> 
 
 def test_every_hostile_role_can_log_in_and_work_with_what_connection_prints(applied: Project) -> None:
     rows = services()[-1]["name"]
-    for number, one in enumerate(services()[:-1]):
+    for one in services()[:-1]:
         printed = applied.call("connection", one["name"], "--port", "direct", "--format", "json", "--show-password")
         assert printed.returncode == 0, printed.stderr
         found = json.loads(printed.stdout)
@@ -151,7 +153,12 @@ def test_every_hostile_role_can_log_in_and_work_with_what_connection_prints(appl
             insert = sql.SQL("INSERT INTO {} VALUES (1, 'x')").format(sql.Identifier(TABLE))
             role.execute(insert)
             shared = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(rows, TABLE))
-            assert role.execute(shared).fetchone() == (0,), number
+            assert role.execute(shared).fetchone() == (0,)
+        env = applied.call("connection", one["name"], "--format", "env")
+        script = f'set -e\n{env.stdout}\nprintf %s "$PGUSER"'
+        shell = subprocess.run(["bash", "-c", script], cwd=applied.folder, capture_output=True, text=True, check=False)
+        assert (shell.stdout, shell.stderr) == (one["role"], "")
+    assert not (applied.folder / "pwned").exists()
 
 
 def test_hostile_names_are_moved_and_moved_back_and_stay_what_they_are(applied: Project, tmp_path: Path) -> None:
