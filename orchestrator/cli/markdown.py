@@ -17,7 +17,7 @@ from orchestrator.cli.preview_views import (
     recommendation_line,
 )
 from orchestrator.cli.views import time_text
-from orchestrator.core.preview import Option, Preview
+from orchestrator.core.preview import Option, Preview, way_of
 from orchestrator.core.pricing import CostChange
 from orchestrator.core.size import duration, money, size
 from orchestrator.core.state import NodeLoad, ShardGroup, skew
@@ -163,6 +163,7 @@ def _details(option: Option, names: dict[int, str], most: int) -> list[str]:
         f"<summary>{option.nodes} nodes: {len(moves)} moves, {size(moved_bytes(option))}</summary>",
     ]
     lines += ["", *(f"- {part.name}: {duration(part.seconds)}" for part in option.estimate.parts)]
+    lines += [f"- {plain(way)}"] if (way := way_of(option.plan)) else []
     lines.append(f"- client connections a node: {plain(connections_text(option.budget_before, option.budget))}")
     if option.cost.source:
         lines.append(f"- prices: {plain(option.cost.source)}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.cli.views import placement_lines, time_text
 from orchestrator.core.connections import Budget
-from orchestrator.core.preview import Option, Preview
+from orchestrator.core.preview import Option, Preview, way_of
 from orchestrator.core.pricing import CostChange
 from orchestrator.core.report import plan_json
 from orchestrator.core.size import duration, money, size
@@ -111,6 +111,7 @@ def _option_lines(option: Option) -> list[str]:
         lines += placement_lines(option.plan.after)
     lines.append(f"Time: {time_text(option.estimate)}")
     lines += [f"  {part.name}: {duration(part.seconds)}" for part in option.estimate.parts]
+    lines += [way] if (way := way_of(option.plan)) else []
     lines.append(f"Cost a month: {cost_text(option.cost)}")
     lines.append(f"Client connections a node: {connections_text(option.budget_before, option.budget)}")
     return lines + [f"Warning: {text}" for text in option.warnings]

@@ -26,6 +26,8 @@ from orchestrator.core.verdict import Verdict, fewest_nodes, group_name, judge
 GB = 2**30
 # Citus refuses a move that would leave less than this share of the target's disk free.
 FREE_AFTER_MOVE = 0.10
+# How the plan's remark on who makes the moves begins.
+WAY = "Moves: "
 # Strategies whose cost function is known; others are predicted as if every shard group cost the same.
 KNOWN = frozenset({"by_disk_size", "by_shard_count"})
 
@@ -155,8 +157,13 @@ def shape_now(spec: ClusterSpec, state: ClusterState) -> Shape:
 
 
 def _notes(plan: Plan) -> tuple[str, ...]:
-    """What the plan remarks; why there are no moves is the verdict's to say."""
-    return tuple(note for note in plan.notes if not note.startswith("No moves available"))
+    """What the plan remarks; why there are no moves is the verdict's to say, and who moves is no warning."""
+    return tuple(note for note in plan.notes if not note.startswith(("No moves available", WAY)))
+
+
+def way_of(plan: Plan) -> str:
+    """Who makes the moves, and why; empty where there is nothing to choose."""
+    return next((note for note in plan.notes if note.startswith(WAY)), "")
 
 
 def _warnings(spec: ClusterSpec, state: ClusterState, plan: Plan, strategy: str) -> list[str]:

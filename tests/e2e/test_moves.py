@@ -161,7 +161,9 @@ def test_a_killed_run_s_moves_can_be_stopped_too(lab_project: tuple[Project, str
 @pytest.mark.parametrize("limit", ["window", "p99"])
 def test_held_back_by_its_guard_a_rebalance_waits_and_says_so(lab_project: tuple[Project, str], limit: str) -> None:
     """Outside its window, and while the probe is slower than it may be, which here it always is."""
-    project, _ = lab_project
+    project, engine = lab_project
+    if limit == "p99" and engine == "embedded":
+        pytest.skip("engine embedded: simulated moves are over before a guard can look")
     crowd(project, 8)
     hour = (time.localtime().tm_hour + 6) % 24
     options = ("--window", f"{hour}:00-{hour}:30") if limit == "window" else ("--max-p99", "0.001", "--parallel", "1")
