@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg import sql
 
-from orchestrator.clients import services_sql
 from orchestrator.clients.citus_errors import translated
-from orchestrator.clients.services_steps import ensure_role
+from orchestrator.clients.services_steps import ensure_role, ensure_schema, run_migration
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.migrations import Migration
 from orchestrator.core.steps import EnsureRole, EnsureSchema, RunMigration, SingleStep
@@ -58,37 +56,14 @@ def whole_service(bundle: Bundle, plain: Callable[[RunMigration], bool]) -> Whol
 def make_service(
     conn: Connection, whole: WholeService, admin: str, password: str | None, migrations: Sequence[Migration]
 ) -> None:
-    """Role and schema, then every migration: each whole or not at all, made by the administrator and handed over."""
-    role, schema = sql.Identifier(whole.role.role), sql.Identifier(whole.schema.schema)
+    """Role and schema, then every migration: each whole or not at all. Can be repeated, like its parts."""
     with conn.transaction():
         with translated(whole.role.title):
             ensure_role(conn, whole.role, admin, password)
         with translated(whole.schema.title):
-            conn.execute("SET LOCAL citus.enable_schema_based_sharding TO off")
-            conn.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-            conn.execute("SELECT citus_schema_distribute(quote_ident(%s)::regnamespace)", [whole.schema.schema])
-            conn.execute(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, role))
+            ensure_schema(conn, whole.schema)
     for step, migration in zip(whole.migrations, migrations, strict=True):
-        _migrate(conn, step, migration, role, schema)
-
-
-def _migrate(
-    conn: Connection, step: RunMigration, migration: Migration, role: sql.Identifier, schema: sql.Identifier
-) -> None:
-    lines = migration.lines or (1,) * len(migration.statements)
-    with conn.transaction():
-        conn.execute(sql.SQL("SET LOCAL search_path TO {}, public").format(schema))
-        for statement, line in zip(migration.statements, lines, strict=True):
-            with translated(f"run migration {migration.path}, line {line}, for {step.role}"):
-                conn.execute(sql.SQL(statement))
-        for name, kind in conn.execute(services_sql.OWNED_BY_ADMIN, [step.schema]).fetchall():
-            with translated(f"hand {step.schema}.{name} over to {step.role}"):
-                relation = sql.Identifier(step.schema, name)
-                conn.execute(sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(kind), relation, role))
-        conn.execute(
-            "INSERT INTO orchestrator.migration (service, name, sha256) VALUES (%s, %s, %s)",
-            [step.service, step.name, step.sha256],
-        )
+        run_migration(conn, step, migration, hand_over=True)
 
 
 class BulkRun:

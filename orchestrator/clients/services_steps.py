@@ -72,25 +72,37 @@ def ensure_schema(conn: Connection, step: EnsureSchema) -> None:
 
 def _take_over(conn: Connection, step: EnsureSchema, schema: sql.Identifier, role: sql.Identifier) -> None:
     conn.execute(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, role))
-    for name, kind in conn.execute(services_sql.OWNED_BY_ADMIN, [step.schema]).fetchall():
-        relation = sql.Identifier(step.schema, name)
+    _hand_over(conn, step.schema, role)
+
+
+def _hand_over(conn: Connection, schema: str, role: sql.Identifier) -> None:
+    for name, kind in conn.execute(services_sql.OWNED_BY_ADMIN, [schema]).fetchall():
+        relation = sql.Identifier(schema, name)
         conn.execute(sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(kind), relation, role))
 
 
-def run_migration(conn: Connection, step: RunMigration, migration: Migration) -> None:
-    """On a connection of its own, which the caller closes afterwards."""
+def run_migration(conn: Connection, step: RunMigration, migration: Migration, *, hand_over: bool = False) -> None:
+    """As the role, on a connection of its own that the caller closes afterwards.
+
+    With `hand_over` as the administrator, who hands over what it made: for plain migrations, on any connection.
+    """
     role, schema = sql.Identifier(step.role), sql.Identifier(step.schema)
     with conn.transaction():
         if _ran_already(conn, step):
             return
         conn.execute(_NO_CONVERSION)
-        conn.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
+        if not hand_over:
+            conn.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
         conn.execute(sql.SQL("SET LOCAL search_path TO {}, public").format(schema))
         lines = migration.lines or (1,) * len(migration.statements)
         for statement, line in zip(migration.statements, lines, strict=True):
-            with translated(f"run migration {migration.path}, line {line}, as {step.role}"):
+            with translated(f"run migration {migration.path}, line {line}, {'for' if hand_over else 'as'} {step.role}"):
                 conn.execute(sql.SQL(statement))
-        conn.execute("RESET ROLE")
+        if hand_over:
+            with translated(f"hand the tables of {step.schema} over to {step.role}"):
+                _hand_over(conn, step.schema, role)
+        else:
+            conn.execute("RESET ROLE")
         conn.execute(
             "INSERT INTO orchestrator.migration (service, name, sha256) VALUES (%s, %s, %s)",
             [step.service, step.name, step.sha256],

@@ -40,6 +40,13 @@ class Movers:
             if self.group(name).node_id != first:
                 self.admin.execute(f"SELECT citus_schema_move('{name}', {first}, 'block_writes')")
 
+    def session(self, through: str) -> Any:
+        """A session of a client on the coordinator or on a worker."""
+        port = self.cluster.port
+        if through == "worker":
+            port = self.admin.execute("SELECT nodeport FROM pg_dist_node WHERE groupid = 1").fetchone()[0]  # type: ignore[index]
+        return self.cluster.connect(port=port)
+
     def group(self, schema: str) -> ShardGroup:
         return next(group for group in self.citus.observe().shard_groups if group.schema == schema)
 
@@ -122,10 +129,7 @@ def test_a_row_that_is_only_locked_is_waited_for(movers: Movers, through: str) -
     if movers.cluster.engine == "embedded":
         pytest.skip("engine embedded: a simulated move waits for nobody")
     movers.crowd("mv", 1)
-    port = movers.cluster.port
-    if through == "worker":
-        port = movers.admin.execute("SELECT nodeport FROM pg_dist_node WHERE groupid = 1").fetchone()[0]  # type: ignore[index]
-    with movers.cluster.connect(port=port) as reader:
+    with movers.session(through) as reader:
         reader.execute("BEGIN")
         assert reader.execute("SELECT v FROM mv0.t0 WHERE id = 1 FOR UPDATE").fetchone() == ("row",)
         movers.mover.start(movers.move("mv0", max_pause=1.0))
@@ -144,10 +148,7 @@ def test_a_transaction_in_the_way_stops_the_move_within_its_ceiling_and_is_named
     if movers.cluster.engine == "embedded":
         pytest.skip("engine embedded: a simulated move waits for nobody")
     movers.crowd("mv", 1)
-    port = movers.cluster.port
-    if through == "worker":
-        port = movers.admin.execute("SELECT nodeport FROM pg_dist_node WHERE groupid = 1").fetchone()[0]  # type: ignore[index]
-    with movers.cluster.connect(port=port) as writer:
+    with movers.session(through) as writer:
         writer.execute("BEGIN")
         writer.execute("INSERT INTO mv0.t0 VALUES (1000, 'open')")
         movers.mover.start(movers.move("mv0", max_pause=1.0))
