@@ -148,7 +148,7 @@ def fit(samples: Iterable[tuple[int, float]], known: MoveCost) -> tuple[float | 
     if not moves or total <= 0:
         return None, None
     count, expected_for_bytes = len(moves), known.per_byte * total_bytes
-    if expected_for_bytes < 0.2 * total:
+    if not total_bytes or expected_for_bytes < 0.2 * total:
         return max(0.0, (total - expected_for_bytes) / count), None
     mean_bytes, mean = total_bytes / count, total / count
     spread = sum((size - mean_bytes) ** 2 for size, _ in moves)

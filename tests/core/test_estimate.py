@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core import cost as module
@@ -127,6 +127,7 @@ def test_equal_large_moves_tell_the_throughput_only() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**40), st.floats(0, 1e5)), max_size=20))
+@example([(0, 5e-324)])
 def test_property_nothing_that_is_observed_gives_a_negative_cost(samples: list[tuple[int, float]]) -> None:
     fixed, per_byte = fit(samples, MoveCost(1.0, 1 / (60 * MB)))
     assert fixed is None or fixed >= -1e-6
