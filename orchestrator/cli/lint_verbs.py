@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -23,10 +26,21 @@ def lint_files(root: Path, paths: tuple[Path, ...], port: str | None, form: str,
     if form == "json":
         print_json(findings_json(findings, statements))
     elif form == "sarif":
-        print_json(sarif(findings, version("elastic-cluster-orchestrator")))
+        print_json(sarif(in_repository(findings, Path.cwd()), version("elastic-cluster-orchestrator")))
     else:
         _show(findings, statements)
     return 1 if findings else 0
+
+
+def in_repository(findings: Sequence[Finding], here: Path) -> list[Finding]:
+    """Paths as URIs, relative to the root of the git repository around `here`, else to `here`; links are followed."""
+    here = here.resolve()
+    base = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    return [replace(finding, path=_uri((here / finding.path).resolve(), base)) for finding in findings]
+
+
+def _uri(path: Path, base: Path) -> str:
+    return quote(path.relative_to(base).as_posix()) if path.is_relative_to(base) else path.as_uri()
 
 
 def _show(findings: list[Finding], statements: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Level = Literal["error", "warning"]
 PAGES = "docs/lint"
+SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """`line` to `last_line` is the statement, `fingerprint` what its first line is recognised by when others change."""
+
     rule: str
     path: str
     line: int
     message: str
+    last_line: int = 0
+    column: int = 1
+    end_column: int = 1
+    fingerprint: str = ""
 
 
 RULES: dict[str, Rule] = {
@@ -57,7 +64,7 @@ def findings_json(findings: Sequence[Finding], statements: int) -> dict[str, Any
 
 
 def sarif(findings: Sequence[Finding], version: str) -> dict[str, Any]:
-    """SARIF 2.1.0 as code scanning services read it. Paths are relative to where the command ran."""
+    """SARIF 2.1.0 with all that GitHub's code scanning requires. Paths are URIs: relative to the repository's root."""
     used = sorted({finding.rule for finding in findings})
     driver = {
         "name": "orchestrator lint",
@@ -67,25 +74,33 @@ def sarif(findings: Sequence[Finding], version: str) -> dict[str, Any]:
                 "id": rule.id,
                 "name": rule.name,
                 "shortDescription": {"text": rule.summary},
+                "fullDescription": {"text": f"orchestrator lint, {rule.name}: {rule.summary}."},
                 "help": {"text": f"{rule.summary}. See {PAGES}/{rule.id}.md."},
                 "defaultConfiguration": {"level": rule.level},
             }
             for rule in (RULES[name] for name in used)
         ],
     }
-    return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": [_result(finding, used) for finding in findings]}],
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(finding, used) for finding in findings],
     }
+    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
 def _result(finding: Finding, used: Sequence[str]) -> dict[str, Any]:
-    place = {"artifactLocation": {"uri": finding.path}, "region": {"startLine": finding.line}}
+    region = {
+        "startLine": finding.line,
+        "startColumn": finding.column,
+        "endLine": max(finding.line, finding.last_line),
+        "endColumn": finding.end_column,
+    }
     return {
         "ruleId": finding.rule,
         "ruleIndex": used.index(finding.rule),
         "level": RULES[finding.rule].level,
         "message": {"text": finding.message},
-        "locations": [{"physicalLocation": place}],
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": finding.path}, "region": region}}],
+        "partialFingerprints": {"primaryLocationLineHash": finding.fingerprint},
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.core.findings import Finding
 from orchestrator.core.services import ServiceSpec
+from orchestrator.lint.fingerprints import line_fingerprints
 from orchestrator.lint.query_rules import query_findings
 from orchestrator.lint.session_rules import session_findings
 from orchestrator.lint.sources import Source, find_files, read_source
@@ -51,8 +53,27 @@ def _findings(source: Source, tables: Tables) -> Iterator[Finding]:
     for statement in source.statements:
         for rule, message in dict.fromkeys(statement_findings(statement, tables)):
             if not source.silences(rule, statement.line, statement.last_line):
-                found.append(Finding(rule, source.path, statement.line, message))
-    yield from sorted(found, key=lambda finding: (finding.line, finding.rule))
+                found.append(Finding(rule, source.path, statement.line, message, statement.last_line))
+    if not found:
+        return
+    lines, fingerprints = source.text.split("\n"), line_fingerprints(source.text)
+    for finding in sorted(found, key=lambda finding: (finding.line, finding.rule)):
+        yield _placed(finding, lines, fingerprints)
+
+
+def _placed(finding: Finding, lines: Sequence[str], fingerprints: Sequence[str]) -> Finding:
+    """Whole lines, without the blanks around them."""
+    last_line = max(finding.line, finding.last_line)
+    first, last = lines[finding.line - 1], lines[last_line - 1]
+    column = len(first) - len(first.lstrip()) + 1
+    end_column = len(last.rstrip()) + 1
+    return replace(
+        finding,
+        last_line=last_line,
+        column=column,
+        end_column=end_column if last_line > finding.line else max(column + 1, end_column),
+        fingerprint=fingerprints[finding.line - 1],
+    )
 
 
 def _owners(services: Sequence[ServiceSpec], folder: Path) -> list[tuple[Path, str]]:

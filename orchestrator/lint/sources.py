@@ -40,6 +40,7 @@ class Source:
     path: str
     statements: list[Statement] = field(default_factory=list)
     problems: list[Finding] = field(default_factory=list)
+    text: str = ""
     noqa: dict[int, frozenset[str] | None] = field(default_factory=dict)
 
     def silences(self, rule: str, first: int, last: int) -> bool:
@@ -73,7 +74,7 @@ def read_source(path: Path, port: str | None, schema: str | None) -> Source:
         text = path.read_text("utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableSource(path, str(getattr(error, "strerror", None) or "it is not UTF-8")) from error
-    source = Source(str(path))
+    source = Source(str(path), text=text)
     for number, line in enumerate(text.split("\n"), 1):
         if silent := _NOQA.search(line):
             rules = silent["rules"]

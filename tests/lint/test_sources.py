@@ -94,21 +94,6 @@ def test_services_of_the_stack_say_what_is_distributed(project: Project, tmp_pat
     assert project.call("lint", "sql", "other").returncode == 0
 
 
-def test_sarif_has_what_code_scanning_reads(project: Project) -> None:
-    (project.folder / "a.sql").write_text("LISTEN a;\nSET x = 1;\n", "utf-8")
-    run = project.call("lint", "a.sql", "--port", "pooled", "--format", "sarif")
-    assert run.returncode == 1
-    document = json.loads(run.stdout)
-    results = document["runs"][0]["results"]
-    assert [result["ruleId"] for result in results] == ["EC002", "EC005"]
-    assert results[1]["locations"][0]["physicalLocation"]["region"] == {"startLine": 2}
-    assert document["version"] == "2.1.0"
-    rules = document["runs"][0]["tool"]["driver"]["rules"]
-    assert [rules[result["ruleIndex"]]["id"] for result in results] == ["EC002", "EC005"]
-    assert {result["level"] for result in results} <= {"none", "note", "warning", "error"}
-    assert all(result["message"]["text"] for result in results)
-
-
 def test_exit_codes(project: Project) -> None:
     (project.folder / "fine.sql").write_text("SELECT 1;\n", "utf-8")
     assert project.call("lint", "fine.sql").returncode == 0
