@@ -4,8 +4,8 @@
 
 `tiny`: many small schemas, 2 -> 4 nodes. Citus' job with its defaults and with the best setting of both executors is
 cut short after some moves (what it moved is moved back), then `orchestrator rebalance --moves direct` makes all.
-`mixed`: small schemas and three of about 300 MB; here the whole of the large moves and some tiny ones are measured and
-the rest of the baseline is extrapolated. The lab sets wal_retrieve_retry_interval to 100 ms, which PostgreSQL and Azure
+`mixed`: small schemas and three of about 1 GB; here the whole of the large moves and some tiny ones are measured and
+the rest of the baseline is extrapolated from the tiny ones. The lab sets wal_retrieve_retry_interval to 100 ms, which PostgreSQL and Azure
 leave at 5 s: a baseline is measured with each. Writes bench/results/moves.json.
 """
 
@@ -261,16 +261,16 @@ def tiny(folder: Path, schemas: int) -> dict[str, Any]:
 
 
 def mixed(folder: Path) -> dict[str, Any]:
-    sizes = [300 * MB] * 3 + [0] * 117
+    sizes = [1000 * MB] * 3 + [0] * 117
     lab, names = grown(folder, sizes)
     configure(folder, {RETRY: "5s", AT_ONCE: "1", PER_NODE: "1"})
-    baseline = job(lab, names, 8, 120)
+    baseline = job(lab, names, 8, 300)
     small = [move["seconds"] for move in baseline["each"] if move["mb"] < 10]
     whole = baseline["seconds"] + (baseline["planned"] - baseline["made"]) * statistics.mean(small)
     found = direct(lab, names)
     lab.run("lab", "down", "--delete")
     return {
-        "schemas": {"of 300 MB": 3, "tiny": 117},
+        "schemas": {"of 1000 MB": 3, "tiny": 117},
         "job, defaults of Citus and PostgreSQL": baseline | {"extrapolated_seconds": round(whole, 1)},
         "direct": found,
         "times_defaults": round(whole / found["seconds"], 1),

@@ -23,6 +23,7 @@ from psycopg.rows import class_row
 from orchestrator.clients import copies, moving_sql
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.citus_errors import translate, translated
+from orchestrator.clients.cleaning import Cleaner
 from orchestrator.core.errors import ConnectionLost, DatabaseError, OrchestratorError
 from orchestrator.core.moving import DirectMove, MoveResult, Outcome
 from orchestrator.core.placement import Move
@@ -54,10 +55,12 @@ class MovingClient:
         self._connect = connect
         self._citus = citus
         self._lanes: list[_Lane] = []
+        self._cleaner = Cleaner(self._prepared)
 
     def close(self) -> None:
         """What is still under way is cancelled: interrupted, a run leaves nothing behind that goes on by itself."""
         self.cancel()
+        self._cleaner.close()
         for lane in self._lanes:
             lane.connection.close()
         self._lanes.clear()
@@ -66,10 +69,8 @@ class MovingClient:
         """Send the move and return. Raises ClusterUnreachable when no connection can be had."""
         lane = next((lane for lane in self._lanes if lane.move is None), None)
         if lane is None:
-            lane = _Lane(self._connect())
+            lane = _Lane(self._prepared())
             self._lanes.append(lane)
-            with translated("prepare a connection for moves"):
-                lane.connection.execute(moving_sql.PREPARE)
         lane.move, lane.began, lane.failure = move, time.perf_counter(), None
         with suppress(psycopg.OperationalError):
             # A connection that is found broken here is told as lost by the next look.
@@ -81,7 +82,12 @@ class MovingClient:
 
     def ended(self) -> tuple[MoveResult, ...]:
         """The moves that are over since the last look. Never waits."""
-        return tuple(found for lane in list(self._lanes) if lane.move and (found := self._look(lane, lane.move)))
+        results = tuple(found for lane in list(self._lanes) if lane.move and (found := self._look(lane, lane.move)))
+        if any(result.outcome == "done" for result in results):
+            self._cleaner.wake()
+        else:
+            self._cleaner.look()
+        return results
 
     def cancel(self) -> None:
         """Ask every move that is under way to stop; each is then told by `ended`, whichever way it went."""
@@ -103,7 +109,8 @@ class MovingClient:
         return int(row[0]) if row else 0
 
     def _mine(self) -> list[int]:
-        return [lane.connection.info.backend_pid for lane in self._lanes if not lane.connection.closed]
+        cleaner = [] if self._cleaner.process is None else [self._cleaner.process]
+        return cleaner + [lane.connection.info.backend_pid for lane in self._lanes if not lane.connection.closed]
 
     def plan(self, strategy: str) -> tuple[Move, ...]:
         """The moves that Citus itself would make now, in its order, one for each shard group."""
@@ -131,6 +138,12 @@ class MovingClient:
             self._citus.connection.execute("CALL citus_cleanup_orphaned_resources()")
             row = self._citus.connection.execute("SELECT count(*) FROM pg_catalog.pg_dist_cleanup").fetchone()
         return int(row[0]) if row else 0
+
+    def _prepared(self) -> psycopg.Connection[Any]:
+        connection = self._connect()
+        with translated("prepare a connection for moves"):
+            connection.execute(moving_sql.PREPARE)
+        return connection
 
     def _look(self, lane: _Lane, move: DirectMove) -> MoveResult | None:
         try:
@@ -207,7 +220,7 @@ def _statements(move: DirectMove) -> list[sql.Composable]:
     """Numbers and a fixed word: nothing of the user's is in them."""
     call = moving_sql.MOVE.format(*map(sql.Literal, (move.shard_id, move.source, move.target, move.mode)))
     lock = moving_sql.LOCK_GROUP.format(shard=sql.Literal(move.shard_id)) if move.mode == "block_writes" else None
-    steps = [copies.before(move), lock, call, copies.comparison(move)]
+    steps = [lock, copies.before(move), call, copies.comparison(move)]
     return [*moving_sql.BEGIN, *_limits(move), *(step for step in steps if step is not None), sql.SQL("COMMIT")]
 
 

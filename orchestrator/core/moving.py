@@ -28,6 +28,7 @@ class DirectMove:
     """One statement of ours. `number` is its place in Citus' plan, from 0.
 
     `max_pause` is for how many seconds writes may wait for it; None leaves that to whoever asked for this mode.
+    `whole_group` says that this shard group is all of its tables, as that of a schema is.
     """
 
     number: int
@@ -39,6 +40,7 @@ class DirectMove:
     name: str
     max_pause: float | None = None
     verify: Verify = "quick"
+    whole_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def direct_moves(
         # Who asks for block_writes by name has accepted its pause, however long; waiting for others is limited anyway.
         limit = None if wished == "block_writes" else max_pause
         name = group.schema or (group.tables[0] if group.tables else f"shard {move.shard_id}")
-        made.append(DirectMove(number, move.shard_id, move.source, move.target, group.bytes, mode, name, limit, verify))
+        whole, ids = group.schema is not None, (move.shard_id, move.source, move.target)
+        made.append(DirectMove(number, *ids, group.bytes, mode, name, limit, verify, whole))
     return tuple(sorted(made, key=lambda move: (move.mode == "block_writes", -(move.bytes or 0), move.number)))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.moving import MovingClient
+from orchestrator.core.errors import ClusterUnreachable
 from orchestrator.core.moving import DirectMove, MoveResult, direct_moves
 from orchestrator.core.state import ShardGroup
 from orchestrator.core.steps import MoveShards, TransferMode, Verify
@@ -54,7 +55,7 @@ class Movers:
         group = self.group(schema)
         target = next(node.node_id for node in self.citus.read_nodes() if node.node_id != group.node_id)
         verify: Verify = "off" if self.cluster.engine == "embedded" else "quick"
-        return DirectMove(0, group.shard_id, group.node_id, target, group.bytes, mode, schema, max_pause, verify)
+        return DirectMove(0, group.shard_id, group.node_id, target, group.bytes, mode, schema, max_pause, verify, True)
 
     def rows(self, schema: str) -> int:
         return int(self.admin.execute(f"SELECT count(*) FROM {schema}.t0").fetchone()[0])  # type: ignore[index]
@@ -94,6 +95,36 @@ def test_a_move_is_started_without_waiting_and_takes_all_tables_of_the_group(mov
     until(lambda: movers.mover.clean_up() == 0)
 
 
+def test_an_old_copy_is_dropped_while_others_may_still_move(movers: Movers) -> None:
+    """Nobody asks for the clean-up, and Citus' daemon comes by only every 15 seconds."""
+    if movers.cluster.engine == "embedded":
+        pytest.skip("engine embedded: there is one copy of everything")
+    movers.crowd("mv", 1)
+    until(lambda: movers.mover.clean_up() == 0)
+    movers.mover.start(movers.move("mv0"))
+    assert movers.outcome().outcome == "done"
+    left = "SELECT count(*) FROM pg_dist_cleanup"
+    until(lambda: not movers.mover.ended() and movers.admin.execute(left).fetchone() == (0,), seconds=5)
+    assert movers.mover.under_way() == 0
+
+
+def test_without_a_session_for_the_clean_up_moves_go_on(movers: Movers) -> None:
+    sessions = [movers.cluster.connect()]
+
+    def connect() -> psycopg.Connection[Any]:
+        if sessions:
+            return sessions.pop()
+        raise ClusterUnreachable("the lab", "no connection slots are left", "")
+
+    movers.crowd("mv", 2)
+    limited = replace(movers, mover=MovingClient(connect, movers.citus))
+    for name in ("mv0", "mv1"):
+        limited.mover.start(movers.move(name))
+        assert limited.outcome().outcome == "done"
+    until(lambda: limited.mover.clean_up() == 0)
+    limited.mover.close()
+
+
 def test_a_move_that_was_made_already_is_done(movers: Movers) -> None:
     """So a move whose outcome got lost can simply be sent again."""
     movers.crowd("mv", 1)
@@ -105,7 +136,7 @@ def test_a_move_that_was_made_already_is_done(movers: Movers) -> None:
 
 
 @pytest.mark.parametrize("verify", ["quick", "full"])
-@pytest.mark.parametrize("size", [None, 2**30])
+@pytest.mark.parametrize("size", [None, 10_000, 2**30])
 def test_a_move_that_was_made_already_compares_nothing(movers: Movers, verify: Verify, size: int | None) -> None:
     """Its old copy is gone, or behind what was written since."""
     if movers.cluster.engine == "embedded":
