@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from orchestrator.core.drill import Failover
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused
 from orchestrator.core.server import (
     FirewallRuleReading,
@@ -184,6 +185,19 @@ class ArmClient:
             )
         return Operation(accepted.url, "set-parameter")
 
+    def start_restart(self, failover: Failover | None = None) -> Operation:
+        """Every node of the cluster. With `failover` the standbys take over, which needs high availability."""
+        from azure.mgmt.postgresqlflexibleservers.models import RestartParameter
+
+        accepted = _Accepted()
+        modes = {"planned": "PlannedFailover", "forced": "ForcedFailover"}
+        wanted = RestartParameter(restart_with_failover=True, failover_mode=modes[failover]) if failover else None
+        with self._errors(f"Asking for a {failover} failover" if failover else "Asking for a restart"):
+            self._sdk.servers.begin_restart(
+                self.resource_group, self.server_name, wanted, polling=False, raw_response_hook=accepted
+            )
+        return Operation(accepted.url, "restart")
+
     def _reading(self, server: Server) -> ServerReading:
         properties, sku = server.properties, server.sku
         if properties is None or properties.cluster is None:
@@ -202,6 +216,7 @@ class ArmClient:
             admin_login=properties.administrator_login or "",
             database=properties.cluster.default_database_name or "postgres",
             ha_mode=str(_value(availability.mode) or "Disabled") if availability else "Disabled",
+            ha_state=str(_value(availability.state) or "") if availability else "",
             storage_gb=(storage.storage_size_gb or 0) if storage else 0,
             resource_id=server.id or "",
             backup_days=properties.backup.backup_retention_days if properties.backup else None,

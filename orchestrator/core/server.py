@@ -11,7 +11,10 @@ OperationStatus = Literal["InProgress", "Succeeded", "Failed", "Canceled", "Unkn
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """One GET of the server. `state` is Azure's word (Ready, Updating, ...); `location` like `northeurope`."""
+    """One GET of the server. `state` is Azure's word (Ready, Updating, ...); `location` like `northeurope`.
+
+    `ha_state` is empty where Azure does not tell it, as it did not for a recorded elastic cluster.
+    """
 
     name: str
     state: str
@@ -28,6 +31,7 @@ class ServerReading:
     resource_id: str
     backup_days: int | None = None
     public_access: bool | None = None
+    ha_state: str = ""
 
 
 @dataclass(frozen=True, slots=True)

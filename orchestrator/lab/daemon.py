@@ -40,6 +40,7 @@ class Backend:
 
     def __init__(self, engine: Engine, home: LabHome, joined: Callable[[], None]) -> None:
         self._engine, self._home, self._joined = engine, home, joined
+        self.pooler: PgBouncer | None = None
         self._read: tuple[float, Mapping[str, tuple[str, str]]] = (0.0, {})
 
     def node_count(self) -> int:
@@ -64,8 +65,13 @@ class Backend:
 
     def start(self) -> None:
         self._engine.start(self._home.read().nodes, log.info)
+        if self.pooler is not None:
+            self.pooler.start()
 
     def stop(self) -> None:
+        """The pooler goes and comes with its server, as on Azure."""
+        if self.pooler is not None:
+            self.pooler.stop()
         self._engine.stop()
 
 
@@ -110,8 +116,9 @@ def serve(home: LabHome, progress: Callable[[str], None], stopped: threading.Eve
             ticker = Ticker(engine)
             ticker.start()
             stack.callback(ticker.stop)
+        backend = Backend(engine, home, listeners.sync)
         emulator = ArmEmulator(
-            Backend(engine, home, listeners.sync),
+            backend,
             ServerFacts(**record.server),
             port=record.arm_port,
             state_file=home.arm_state,
@@ -121,7 +128,7 @@ def serve(home: LabHome, progress: Callable[[str], None], stopped: threading.Eve
         balancer = Balancer(record.balanced_port, engine.addresses)
         balancer.start()
         stack.callback(balancer.stop)
-        pooled = _pooler(home, engine, record, stack, progress)
+        backend.pooler = _pooler(home, engine, record, stack, progress)
         home.announce(
             Running(
                 pid=os.getpid(),
@@ -130,7 +137,7 @@ def serve(home: LabHome, progress: Callable[[str], None], stopped: threading.Eve
                 arm=emulator.url,
                 direct=engine.addresses()[0].port,
                 balanced=record.balanced_port,
-                pooled=pooled,
+                pooled=record.pooled_port if backend.pooler is not None else None,
                 nodes=len(engine.addresses()),
             )
         )
@@ -153,7 +160,7 @@ def _ports(home: LabHome, record: LabRecord) -> LabRecord:
 
 def _pooler(
     home: LabHome, engine: Engine, record: LabRecord, stack: ExitStack, progress: Callable[[str], None]
-) -> int | None:
+) -> PgBouncer | None:
     binary = find_pgbouncer()
     if binary is None:
         return None
@@ -164,7 +171,7 @@ def _pooler(
         progress(f"the pooled port is not offered: {error}")
         return None
     stack.callback(pooler.stop)
-    return record.pooled_port
+    return pooler
 
 
 def main(folder: str) -> int:

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 from orchestrator.core.errors import LabError
-from orchestrator.lab.arm import children, paper, scopes, servers
+from orchestrator.lab.arm import children, metrics, paper, scopes, servers
 from orchestrator.lab.arm.operations import LabState, settle
 from orchestrator.lab.arm.protocol import PROVIDER, SERVER_TYPE, ArmFault, Reply, Request, require_api_version
 from orchestrator.lab.arm.servers import Handler
@@ -51,6 +51,8 @@ _PATHS: dict[str, dict[str, Handler]] = {
     f"{_SERVER}/administrators/{{name}}": {
         "GET": children.get_administrator, "PUT": children.put_administrator, "DELETE": children.delete_administrator,
     },
+    f"{_SERVER}/providers/Microsoft.Insights/metrics": {"GET": metrics.list_metrics},
+    f"{_SERVER}/providers/Microsoft.Insights/metricDefinitions": {"GET": metrics.list_definitions},
     f"{_SERVER}/replicas": {"GET": children.empty_list},
     f"{_SERVER}/logFiles": {"GET": children.empty_list},
     f"{_SERVER}/backups": {"GET": children.empty_list},

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from orchestrator.lab.arm.api import answer
 from orchestrator.lab.arm.backend import ClusterBackend
 from orchestrator.lab.arm.faults import Faults
+from orchestrator.lab.arm.metric_store import MetricStore
 from orchestrator.lab.arm.operations import LabState, close_state, open_state, settle
 from orchestrator.lab.arm.protocol import ArmFault, Reply, Request
 from orchestrator.lab.arm.resources import ServerFacts
@@ -46,10 +47,11 @@ class ArmEmulator:
         state_file: Path | None = None,
         faults: Faults | None = None,
         clock: Callable[[], float] = time.monotonic,
+        metrics: MetricStore | None = None,
     ) -> None:
         self.faults = faults or Faults()
         self._facts, self._address = facts, (host, port)
-        self._state = LabState(backend, self.faults, clock, state_file, creatable=facts is None)
+        self._state = LabState(backend, self.faults, clock, state_file, creatable=facts is None, metrics=metrics)
         self._http: _Server | None = None
         self._thread: threading.Thread | None = None
 

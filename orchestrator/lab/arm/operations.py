@@ -19,6 +19,7 @@ from pathlib import Path
 
 from orchestrator.lab.arm.backend import Cluster, ClusterBackend
 from orchestrator.lab.arm.faults import Faults
+from orchestrator.lab.arm.metric_store import MetricStore
 from orchestrator.lab.arm.protocol import ArmFault, Json, OperationFault
 from orchestrator.lab.arm.resources import ServerFacts, ServerRecord, new_record, server_key
 from orchestrator.lab.arm.work import KINDS
@@ -77,6 +78,7 @@ class LabState:
     runs: dict[str, Run] = field(default_factory=dict)
     cluster: Cluster = field(init=False)
     stopping: bool = False
+    metrics: MetricStore | None = None
     threads: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:

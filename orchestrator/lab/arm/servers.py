@@ -174,8 +174,10 @@ def delete_server(state: LabState, request: Request) -> Reply:
 
 def power(kind: str) -> Handler:
     def handler(state: LabState, request: Request) -> Reply:
+        failover = request.body.get("failoverMode") if request.body.get("restartWithFailover") else None
+        change = {"failover": failover} if failover else {}
         with state.lock:
             record = find_record(state, request)
-            return accepted(state, request, begin(state, kind, record, record.resource_id, {}))
+            return accepted(state, request, begin(state, kind, record, record.resource_id, change))
 
     return handler

@@ -51,8 +51,12 @@ def _start(cluster: Cluster, record: ServerRecord, _change: Json) -> None:
     cluster.backend.start()
 
 
-def _restart(cluster: Cluster, record: ServerRecord, _change: Json) -> None:
+def _restart(cluster: Cluster, record: ServerRecord, change: Json) -> None:
+    """A failover is a restart here too: the lab has no standbys."""
     _require(record, "Ready")
+    if change.get("failover") and record.properties["highAvailability"]["mode"] == "Disabled":
+        text = f"Server '{record.name}' has no standby: high availability is not enabled."
+        raise OperationFault("HighAvailabilityNotEnabled", text)  # assumed: no recording shows it
     cluster.backend.stop()
     cluster.backend.start()
 

@@ -1,0 +1,119 @@
+"""`orchestrator doctor --drill` on real labs: the coordinator goes and comes, and what services notice is reported."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_scale_out import connect
+from tests.fix_lab import Project, engines
+from tests.fix_project import _project
+
+
+@pytest.fixture(scope="module", params=["native", "embedded"])
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lab_base: Path) -> Iterator[Project]:
+    engine = str(request.param)
+    if not engines()[engine].available:
+        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
+    made = _project(tmp_path_factory.mktemp("drill") / "project", lab_base)
+    assert made.call("lab", "up", "--engine", engine, "--nodes", "2").returncode == 0
+    applied = made.run("apply", "--yes")
+    assert applied.returncode == 0, applied.stderr
+    yield made
+    made.call("lab", "down", "--delete")
+
+
+def started_at(lab: Project) -> Any:
+    with connect(lab) as admin:
+        (found,) = admin.execute("SELECT pg_postmaster_start_time()").fetchone()
+    return found
+
+
+def test_every_service_comes_back_and_retries_lose_nothing(lab: Project) -> None:
+    before = started_at(lab)
+    run = lab.run("doctor", "--drill", "--yes", "--json", "--service", "user", "--service", "time")
+    assert run.returncode == 0, run.stderr + run.stdout
+    document = json.loads(run.stdout)
+    assert started_at(lab) > before
+    assert document["recovered"] is True
+    ports = {(port["service"], port["port"]): port for port in document["ports"]}
+    assert {service for service, _ in ports} == {"user", "time"}
+    assert {name for _, name in ports} >= {"direct", "balanced"}
+    for port in ports.values():
+        assert port["retrying"]["failed"] == 0
+        assert port["retrying"]["requests"] > 5
+    direct = ports["user", "direct"]["plain"]
+    assert direct["failed"] >= 1
+    assert 0 < direct["seconds"] <= document["longest_seconds"] < 60
+    # An administrator's stop says 57P01 to those who are connected; afterwards nobody answers at the port.
+    assert any(told["sqlstate"] == "57P01" for told in direct["told"]), direct
+    assert all("127.0.0.1" not in told["text"] for told in direct["told"])
+    if ("user", "pooled") in ports:
+        assert ports["user", "pooled"]["plain"]["failed"] >= 1
+        assert any("PgBouncer does not hide a restart" in line for line in document["advice"])
+    assert any("57P01" in line and "at least" in line for line in document["advice"])
+    # The same lab goes on afterwards, pooled port included.
+    assert lab.call("doctor", "--service", "user").returncode == 0
+
+
+def test_it_asks_first_and_without_a_yes_nothing_is_restarted(lab: Project) -> None:
+    before = started_at(lab)
+    run = lab.run("doctor", "--drill")
+    assert run.returncode == 2
+    assert "Nobody can be asked here" in run.stderr
+    assert started_at(lab) == before
+
+
+def test_a_service_that_cannot_connect_stops_the_drill_before_the_restart(lab: Project) -> None:
+    before = started_at(lab)
+    with connect(lab) as admin:
+        admin.execute("ALTER ROLE ping_service NOLOGIN")
+    try:
+        run = lab.run("doctor", "--drill", "--yes")
+    finally:
+        with connect(lab) as admin:
+            admin.execute("ALTER ROLE ping_service LOGIN")
+    assert run.returncode == 2, run.stdout
+    assert "ping does not work through the direct port now" in run.stderr
+    assert "Nothing was restarted." in run.stderr
+    assert started_at(lab) == before
+
+
+def test_a_failover_needs_standbys(lab: Project) -> None:
+    run = lab.run("doctor", "--drill", "--failover", "planned", "--yes")
+    assert run.returncode == 2
+    assert "has no standbys" in run.stderr
+    assert "Nothing was restarted." in run.stderr
+
+
+def test_people_read_what_each_port_noticed(lab: Project) -> None:
+    run = lab.run("doctor", "--drill", "--yes", "--service", "user")
+    assert run.returncode == 0, run.stderr
+    assert "user through the direct port" in run.stdout
+    assert re.search(r"without retries: \d+ of \d+ requests failed, back after \d+\.\d\d s", run.stdout)
+    assert re.search(r"with retries: none of \d+ requests failed; the longest took", run.stdout)
+    assert "Every service came back" in run.stdout
+
+
+def test_an_unknown_service_is_refused(lab: Project) -> None:
+    run = lab.call("doctor", "--service", "nobody")
+    assert run.returncode == 2
+    assert "declares no service 'nobody'" in run.stderr
+
+
+def test_on_azure_a_plain_restart_is_refused(project: Project) -> None:
+    """Before anything is connected to."""
+    project.stack.with_name("Pulumi.prod.yaml").write_text(
+        "config:\n  elastic-cluster:name: elk\n  elastic-cluster:resourceGroup: rg\n"
+        "  elastic-cluster:location: northeurope\n  elastic-cluster:services:\n    - {name: user}\n",
+        "utf-8",
+    )
+    run = project.call("doctor", "--drill", "--yes", "--stack", "prod")
+    assert run.returncode == 2
+    assert "stack prod is on Azure" in run.stderr
+    assert "--failover planned" in run.stderr
