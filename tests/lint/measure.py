@@ -31,12 +31,16 @@ def _parsed(text: str, port: str) -> list[Statement]:
 
 
 def measure(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Held-out statements were written and labelled when the rules were done; no rule was changed for them."""
-    held_out = [entry for entry in entries if entry.get("held_out")]
+    """Held-out statements are written and labelled before the rules are changed, and no rule is changed for them.
+
+    `held_out` is the number of the set: what the latest one taught goes into rules only with another one written first.
+    """
+    latest = max(entry.get("held_out", 0) for entry in entries)
     return {
         "command": "uv run --extra lab python bench/lint.py",
         "statements": len(entries),
-        "held_out": _score(held_out),
+        "held_out": _score([entry for entry in entries if entry.get("held_out") == latest]),
+        "held_out_before": _score([entry for entry in entries if 0 < entry.get("held_out", 0) < latest]),
         "seen_while_written": _score([entry for entry in entries if not entry.get("held_out")]),
         "rules": _by_rule(entries),
         "wrong": [miss for entry in entries if (miss := _miss(entry))],
