@@ -17,27 +17,16 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.cli.moving_options import guard_options, rebalance_options
-from orchestrator.cli.options import F, json_option, root_folder, stack_option
-from orchestrator.cli.reporting import report, report_option
+from orchestrator.cli.options import json_option, root_folder, stack_option
+from orchestrator.cli.reporting import report
+from orchestrator.cli.run_options import run_options
 from orchestrator.cli.service_app import register
+from orchestrator.cli.tenant_app import register as register_tenants
 from orchestrator.core.errors import OrchestratorError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 INTERRUPTED = 130
 FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-def run_options(function: F) -> F:
-    """What every verb that changes something takes."""
-    for option in (
-        click.option("--yes", is_flag=True, help="Do not ask."),
-        report_option,
-        click.option("--events", "as_events", is_flag=True, help="Events as JSON lines (with --json: on stderr)."),
-        json_option,
-        stack_option,
-    ):
-        function = option(function)
-    return function
 
 
 @click.group(context_settings=CONTEXT)
@@ -270,6 +259,7 @@ def lab_down(delete: bool, name: str) -> None:
 
 
 register(cli)
+register_tenants(cli)
 cli.add_command(report)
 _root = root_folder
 

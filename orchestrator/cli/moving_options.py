@@ -29,7 +29,8 @@ class Window(click.ParamType):  # type: ignore[type-arg]
         return from_hour * 3600 + from_minute * 60, to_hour * 3600 + to_minute * 60
 
 
-def rebalance_options(function: F) -> F:
+def move_options(function: F) -> F:
+    """How shard groups are moved, whichever they are."""
     for option in (
         click.option(
             "--verify",
@@ -37,7 +38,7 @@ def rebalance_options(function: F) -> F:
             default="quick",
             show_default=True,
             help="How direct moves compare both copies before they commit: small groups row by row and large ones by a "
-            "sample, every row, or not at all.",
+            "sample, every row, or not at all. Unless off, probe writes and sequences are checked as well.",
         ),
         click.option(
             "--max-write-pause",
@@ -48,16 +49,25 @@ def rebalance_options(function: F) -> F:
             help="Longest wait of a write for a direct move; what does not fit is copied logically.",
         ),
         click.option(
+            "--parallel", type=click.IntRange(1, 64), help="Moves at once. Default: two per node on the narrower side."
+        ),
+        click.option("--transfer-mode", type=MODES, default="auto", show_default=True, help="How Citus copies shards."),
+    ):
+        function = option(function)
+    return function
+
+
+def rebalance_options(function: F) -> F:
+    """Which shard groups are moved, by whom and how."""
+    function = move_options(function)
+    for option in (
+        click.option(
             "--moves",
             type=click.Choice(["auto", "direct", "job"]),
             default="auto",
             show_default=True,
             help="Who moves: Citus' background job, or direct moves; auto takes the faster one and says why.",
         ),
-        click.option(
-            "--parallel", type=click.IntRange(1, 64), help="Moves at once. Default: two per node on the narrower side."
-        ),
-        click.option("--transfer-mode", type=MODES, default="auto", show_default=True, help="How Citus copies shards."),
         click.option("--strategy", help="Rebalance strategy. Default: the cluster's own (by_disk_size)."),
     ):
         function = option(function)

@@ -15,11 +15,13 @@ from orchestrator.cli.templates import asks_cluster, expanded
 from orchestrator.clients.arm import ArmClient
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.connection import Login, administrator, connect
+from orchestrator.clients.isolation import TenantsClient
 from orchestrator.clients.moving import MovingClient
 from orchestrator.clients.operations import OperationJournal
 from orchestrator.clients.runs import RunRecord
 from orchestrator.clients.structure import StructureClient
 from orchestrator.core.errors import Refused
+from orchestrator.core.isolation import isolation_plan, release_plan
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState
@@ -62,7 +64,12 @@ class Session:
         notices: tuple[str, ...] = ()
         if declared is not None:
             steps, notices = declared.plan(state.services)
-        plan = make_plan(self.file.spec, state, wanted, steps)
+        if wanted.isolate is not None:
+            plan = isolation_plan(state, wanted, wanted.isolate)
+        elif wanted.release is not None:
+            plan = release_plan(state, wanted.release)
+        else:
+            plan = make_plan(self.file.spec, state, wanted, steps)
         said = self.notes if plan.steps else ()
         return replace(plan, notes=plan.notes + notices + said), state
 
@@ -90,7 +97,8 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
         oversight = Oversight(RunRecord(lambda: citus.connection))
         inspector = StructureClient(lambda: citus.connection)
         service_client = declared.client if declared is not None else None
-        world = World(citus, arm, service_client, journal, mover, oversight, inspector)
+        tenants = TenantsClient(lambda: citus.connection, partial(connect, login))
+        world = World(citus, arm, service_client, journal, mover, oversight, inspector, tenants)
         yield Session(file, root, login, citus, world, declared, arm)
 
 

@@ -15,6 +15,7 @@ from orchestrator.cli.preflight_verbs import warnings
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.templates import declares_services
+from orchestrator.cli.tenant_views import pin_lines, pins_json
 from orchestrator.cli.views import job_line, placement_lines, plan_lines
 from orchestrator.cli.wishes import wishes
 from orchestrator.core.errors import Refused, TooManyNodes
@@ -45,6 +46,8 @@ def show_status(root: Path, stack: str, as_json: bool) -> None:
     for service in document["services"]:
         where = ", ".join(str(node) for node in service["node_ids"]) or "no data yet"
         click.echo(f"  service {service['name']}: {service['state']}, {size(service['bytes'])} on node {where}")
+    for line in pin_lines(state):
+        click.echo(line)
     click.echo(f"  {job_line(document['rebalance_job'])}")
 
 
@@ -61,6 +64,7 @@ def status_json(file: stackfile.StackFile, state: ClusterState) -> dict[str, Any
         "skew": skew(loads),
         "services": [_service_json(service, state) for service in file.spec.services],
         "rebalance_job": job_json(state.job),
+        "pins": pins_json(state),
     }
 
 

@@ -18,6 +18,7 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from orchestrator.clients import citus_sql
 from orchestrator.clients.bookkeeping import ensure_bookkeeping
 from orchestrator.clients.citus_errors import translated
+from orchestrator.clients.pins import read_pins
 from orchestrator.core.errors import AlreadyRunning, ConnectionLost, DatabaseError, NotCoordinator
 from orchestrator.core.state import (
     ClusterState,
@@ -47,6 +48,7 @@ class _Session:
     leftovers: int
     bookkeeping: bool
     timed: bool
+    pinned: bool
 
 
 class CitusClient:
@@ -113,6 +115,7 @@ class CitusClient:
             strategies = self._rows(Strategy, citus_sql.STRATEGIES)
             kept = self._kept_settings() if session.bookkeeping else {}
             timings = self._rows(RunTiming, citus_sql.TIMINGS) if session.timed else []
+            pins = read_pins(self.connection) if session.pinned else ()
         with translated("read the placement of shards"):
             groups = self._shard_groups()
         return ClusterState(
@@ -127,6 +130,7 @@ class CitusClient:
             kept_settings=kept,
             leftovers=session.leftovers,
             timings=tuple(timings),
+            pins=pins,
         )
 
     def read_nodes(self) -> tuple[Node, ...]:

@@ -106,6 +106,12 @@ _FIXES: tuple[tuple[str, str], ...] = (
         r"cannot (?:colocate|colocate tables) (\S+) and (\S+)",
         "Both tables must have the distribution column with the same type. Change the type of one of them",
     ),
+    (
+        r'library "citus" may not be used as an output plugin',
+        "PostgreSQL has an allow-list since 15.19, 16.15, 17.11 and 18.6, and a split without blocked writes needs "
+        "Citus on it: set the server parameter output_plugin_libraries to 'pgoutput, test_decoding, citus', or use "
+        "`--transfer-mode block_writes`, which lets writers of the shard wait",
+    ),
     # Rebalancing.
     (
         r"cannot use logical replication to transfer shards of the relation (\S+) since",

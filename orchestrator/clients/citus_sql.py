@@ -14,7 +14,8 @@ SESSION: LiteralString = """
            coalesce(current_setting('citus.max_background_task_executors_per_node', true), '1')::int AS per_node,
            (SELECT count(*)::int FROM pg_catalog.pg_dist_cleanup) AS leftovers,
            to_regclass('orchestrator.kept_setting') IS NOT NULL AS bookkeeping,
-           to_regclass('orchestrator.run_timing') IS NOT NULL AS timed
+           to_regclass('orchestrator.run_timing') IS NOT NULL AS timed,
+           to_regclass('orchestrator.pin') IS NOT NULL AS pinned
 """
 
 # The latest last; only the latest count in an estimate.

@@ -123,6 +123,11 @@ class DatabaseError(OrchestratorError):
             parts.append(fix)
         super().__init__(". ".join(part.rstrip(".") for part in parts) + ".")
 
+    @property
+    def blocked(self) -> bool:
+        """Somebody held a lock for too long; nothing has happened."""
+        return self.sqlstate == "55P03" or "could not acquire the lock required to" in self.text
+
 
 class ConnectionLost(DatabaseError):
     """The connection broke while a statement was under way: its outcome is unknown and must be read back."""

@@ -17,6 +17,7 @@ from orchestrator.core.steps import (
     RebalanceShards,
     ResizeCluster,
     RestoreSettings,
+    SplitTenant,
 )
 from orchestrator.core.timing import RunTiming
 from orchestrator.core.ways import direct_seconds
@@ -75,6 +76,8 @@ def estimate(plan: Plan, state: ClusterState, defaults: Defaults) -> Estimate:
                 settings += 1
             case RebalanceShards():
                 parts.append(_moves(step, executors, runs, defaults))
+            case SplitTenant():
+                parts.append(_split(step, defaults))
             case MoveShards():
                 parts.append(_direct(step, state, runs, defaults))
     if settings:
@@ -115,6 +118,12 @@ def _moves(step: RebalanceShards, executors: tuple[int, int], runs: Sequence[Run
     seconds = lead + makespan(step.moves, cost, executors)
     low, high = _band(runs, step.transfer_mode, defaults)
     return Part("move shard groups", seconds, seconds * low, seconds * high)
+
+
+def _split(step: SplitTenant, defaults: Defaults) -> Part:
+    """Citus copies the shard into its parts, beside itself: as long as a move of it takes."""
+    seconds = defaults.moves[step.transfer_mode].seconds(step.bytes)
+    return Part("split the shard", seconds, seconds * defaults.band[0], seconds * defaults.band[1])
 
 
 def _direct(step: MoveShards, state: ClusterState, runs: Sequence[RunTiming], defaults: Defaults) -> Part:

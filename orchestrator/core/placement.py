@@ -2,6 +2,9 @@
 
 A model of the algorithm of Citus 13.2 in our own words, checked against recorded answers of the real one
 (tests/data/rebalance-cases.json). Arithmetic is in single precision, as in Citus: ties and thresholds depend on it.
+
+Citus knows no pins. With them the same algorithm balances the rest around what stays: a pinned group counts on its node
+and is never taken from it, and a node that a tenant has for itself is emptied of others and given nothing.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from orchestrator.core.pins import Pin
 from orchestrator.core.state import Node, ShardGroup, Strategy
 
 _FLOAT4 = struct.Struct("f")
@@ -53,9 +57,12 @@ class _Bounds:
 
 @dataclass(slots=True, eq=False)
 class _Node:
+    """`cost` is that of all its groups, `pinned` that of those among them which stay; `groups` are the others."""
+
     node_id: int
     allowed: bool
     cost: float = 0.0
+    pinned: float = 0.0
     # (cost, -shard id), ascending: the most expensive is last, of equal cost the one with the lowest shard id.
     groups: list[tuple[float, int]] = field(default_factory=list)
 
@@ -75,19 +82,54 @@ class _Node:
 
 
 def predict(
-    groups: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy, *, drain_only: bool = False
+    groups: Sequence[ShardGroup],
+    nodes: Sequence[Node],
+    strategy: Strategy,
+    *,
+    drain_only: bool = False,
+    pins: Sequence[Pin] = (),
 ) -> Prediction:
     """The moves that `citus_rebalance_start()` would plan. Unknown sizes count as empty.
 
+    With pins first those that bring pinned groups to their nodes, then the plan for the others.
     Raises ValueError when a group is on a node that is not among `nodes`.
     """
-    moves: list[Move] = []
+    moves = list(homeward(groups, nodes, pins)) if pins else []
+    groups = after(groups, moves)
+    held = frozenset(held_pins(groups, nodes, pins)) if pins else frozenset()
+    nodes = _open(nodes, {pin.node_id for pin in pins if pin.alone and pin.shard_id in held})
     ignored = 0
     for pool in _pools(groups, sum(node.should_have_shards for node in nodes)):
-        found, left_out = _balance(pool, nodes, strategy, drain_only)
+        found, left_out = _balance(pool, nodes, strategy, drain_only, held)
         moves += found
         ignored += left_out
     return Prediction(tuple(moves), ignored)
+
+
+def held_pins(groups: Sequence[ShardGroup], nodes: Sequence[Node], pins: Sequence[Pin]) -> dict[int, Pin]:
+    """By shard id, the pins that can be kept: there is such a group, and the node may hold it."""
+    able = {node.node_id for node in nodes if node.should_have_shards}
+    there = {group.shard_id for group in groups}
+    return {
+        pin.shard_id: pin for pin in pins if pin.shard_id is not None and pin.shard_id in there and pin.node_id in able
+    }
+
+
+def homeward(groups: Sequence[ShardGroup], nodes: Sequence[Node], pins: Sequence[Pin]) -> tuple[Move, ...]:
+    """The moves that bring pinned groups to their nodes."""
+    held = held_pins(groups, nodes, pins)
+    return tuple(
+        Move(group.shard_id, group.node_id, pin.node_id, group.bytes)
+        for group in groups
+        if (pin := held.get(group.shard_id)) is not None and pin.node_id != group.node_id
+    )
+
+
+def _open(nodes: Sequence[Node], taken: Collection[int]) -> Sequence[Node]:
+    """Nodes that a tenant has for itself take no others; where that would leave none, they all do."""
+    if not taken or all(node.node_id in taken for node in nodes if node.should_have_shards):
+        return nodes
+    return [replace(node, should_have_shards=False) if node.node_id in taken else node for node in nodes]
 
 
 def _pools(groups: Sequence[ShardGroup], eligible: int) -> list[list[ShardGroup]]:
@@ -101,19 +143,16 @@ def _pools(groups: Sequence[ShardGroup], eligible: int) -> list[list[ShardGroup]
 
 
 def _balance(
-    pool: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy, drain_only: bool
+    pool: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy, drain_only: bool, held: Collection[int]
 ) -> tuple[list[Move], int]:
-    fills = _filled(pool, nodes, strategy)
+    fills = _filled(pool, nodes, strategy, held)
     allowed = [fill for fill in fills.values() if fill.allowed]
     if not allowed:
         return [], 0
     steps = list(_drain(fills.values(), allowed))
     ignored = 0
     if not drain_only:
-        total = 0.0
-        for fill in fills.values():
-            total = _f4(total + fill.cost)
-        average = _f4(total / len(allowed))
+        average = _average(fills.values(), allowed)
         lower = _f4(_f4(1 - _f4(strategy.threshold)) * average)
         upper = _f4(_f4(1 + _f4(strategy.threshold)) * average)
         bounds = _Bounds(lower, upper, _f4(strategy.improvement_threshold))
@@ -127,15 +166,38 @@ def _balance(
     return [Move(shard_id, source, target, sizes[shard_id]) for shard_id, source, target in steps], ignored
 
 
-def _filled(pool: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy) -> dict[int, _Node]:
-    """The nodes with the groups of this pool, which are summed in the order of their shard ids, as in Citus."""
+def _average(fills: Iterable[_Node], allowed: Sequence[_Node]) -> float:
+    """What each node should hold. One whose pinned groups alone are more takes no share: nothing can be done there."""
+    total = 0.0
+    for fill in fills:
+        total = _f4(total + fill.cost)
+    sharing = len(allowed)
+    for fill in sorted(allowed, key=lambda fill: -fill.pinned):
+        if sharing == 1 or fill.pinned <= _f4(total / sharing):
+            break
+        total, sharing = _f4(total - fill.pinned), sharing - 1
+    return _f4(total / sharing)
+
+
+def _filled(
+    pool: Sequence[ShardGroup], nodes: Sequence[Node], strategy: Strategy, held: Collection[int]
+) -> dict[int, _Node]:
+    """The nodes with the groups of this pool, which are summed in the order of their shard ids, as in Citus.
+
+    What is pinned to a node that takes no others is of no account.
+    """
     fills = {node.node_id: _Node(node.node_id, node.should_have_shards) for node in nodes}
     for group in pool:
         fill = fills.get(group.node_id)
         if fill is None:
             raise ValueError(f"shard group {group.shard_id} is on node {group.node_id}, which is not in the cluster")
         cost = _cost(group, strategy)
-        fill.groups.append((cost, -group.shard_id))
+        if group.shard_id not in held:
+            fill.groups.append((cost, -group.shard_id))
+        elif fill.allowed:
+            fill.pinned = _f4(fill.pinned + cost)
+        else:
+            continue
         fill.cost = _f4(fill.cost + cost)
     for fill in fills.values():
         fill.groups.sort()

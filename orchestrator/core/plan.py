@@ -12,7 +12,9 @@ from typing import get_args
 
 from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import Refused, ScaleInRefused
-from orchestrator.core.placement import Move, Prediction, after, predict, with_future_nodes
+from orchestrator.core.pinning import pin_notes, refuse_what_pins_forbid, with_pins
+from orchestrator.core.pins import Isolation, Tenant
+from orchestrator.core.placement import Move, Prediction, after, held_pins, predict, with_future_nodes
 from orchestrator.core.runs import UndoOf, undo
 from orchestrator.core.spec import ClusterSpec
 from orchestrator.core.state import ClusterState, Node, NodeLoad, ShardGroup, Strategy, node_loads
@@ -47,8 +49,8 @@ class Wanted:
     """What the user asked this run to make true. `parallel` is the number of moves at once; None leaves it to us.
 
     `moves` is who makes them, `max_pause` for how many seconds at most writes may wait for a direct one. With `guarded`
-    a load guard is to slow them down, which only direct moves can. `undo` is the run to go back behind, and nothing
-    else is planned then.
+    a load guard is to slow them down, which only direct moves can. `undo` is the run to go back behind, `isolate` the
+    tenant to bring to a node, `release` the one to let go; nothing else is planned then.
     """
 
     cluster: bool = True
@@ -62,6 +64,8 @@ class Wanted:
     guarded: bool = False
     undo: UndoOf | None = None
     verify: Verify = "quick"
+    isolate: Isolation | None = None
+    release: Tenant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,11 @@ def make_plan(
     nodes = _target_nodes(spec, state, wanted)
     strategy = _strategy(state, wanted)
     future = with_future_nodes(tuple(_joined(node, wanted) for node in state.nodes), nodes)
-    prediction = predict(state.shard_groups, future, strategy) if wanted.rebalance else Prediction(())
-    steps: list[Step] = [*_settle(state, wanted), *_grow(state, nodes, wanted)]
+    prediction = Prediction(())
+    if wanted.rebalance:
+        refuse_what_pins_forbid(state, strategy, "auto" if wanted.guarded else wanted.moves)
+        prediction = predict(state.shard_groups, future, strategy, pins=state.pins)
+    steps: list[Step] = [*settle(state, wanted), *_grow(state, nodes, wanted)]
     steps += service_steps if wanted.services else ()
     choice = _way(spec, state, wanted, prediction.moves)
     if wanted.rebalance:
@@ -135,7 +142,8 @@ def _joined(node: Node, wanted: Wanted) -> Node:
     return node
 
 
-def _settle(state: ClusterState, wanted: Wanted) -> list[ClusterStep]:
+def settle(state: ClusterState, wanted: Wanted) -> list[ClusterStep]:
+    """What is in flight already is followed to its end first."""
     steps: list[ClusterStep] = []
     if state.server is not None and wanted.cluster and state.server.state != "Ready":
         steps.append(SettleServer(state.server.state))
@@ -157,18 +165,22 @@ def _grow(state: ClusterState, nodes: int, wanted: Wanted) -> list[ClusterStep]:
 
 def _undo_plan(state: ClusterState, wanted: Wanted, run: UndoOf) -> Plan:
     """Back behind one run, by direct moves: only they make exactly the moves that they are told."""
-    steps: list[ClusterStep] = _settle(state, wanted)
-    moves = undo(run.run_id, run.moves, state) if not steps else ()
+    steps: list[ClusterStep] = settle(state, wanted)
+    back = undo(run.run_id, run.moves, state) if not steps else ()
+    pinned = held_pins(state.shard_groups, state.nodes, state.pins)
+    moves = tuple(move for move in back if move.shard_id not in pinned)
     if moves:
         at_once, per_node = executors_for(moves, wanted.parallel)
         limits = at_once, per_node, wanted.max_pause
         steps.append(
-            MoveShards("", wanted.transfer_mode, moves, *limits, exactly=True, verify=_comparable(state, wanted))
+            MoveShards("", wanted.transfer_mode, moves, *limits, exactly=True, verify=comparable(state, wanted))
         )
     if steps:
         shard_ids = tuple(sorted(group.shard_id for group in state.shard_groups))
         steps.append(VerifyCluster(len(state.nodes), shard_ids))
-    note = () if steps else (f"Everything that run {run.run_id} moved is where it was before.",)
+    note = () if steps or back else (f"Everything that run {run.run_id} moved is where it was before.",)
+    if len(moves) < len(back):
+        note = (*note, *pin_notes(state))
     before = node_loads(state.nodes, state.shard_groups)
     placed = after(state.shard_groups, moves)
     return Plan(tuple(steps), before, node_loads(state.nodes, placed), moves, note)
@@ -179,10 +191,11 @@ def _way(spec: ClusterSpec, state: ClusterState, wanted: Wanted, moves: Sequence
     if not moves or (wanted.moves == "job" and not wanted.guarded):
         return None
     executors = executors_for(moves, wanted.parallel)
-    return choose(
+    pins = held_pins(state.shard_groups, state.nodes, state.pins)
+    choice = choose(
         moves,
         state.shard_groups,
-        asked="direct" if wanted.guarded else wanted.moves,
+        asked="direct" if wanted.guarded or pins else wanted.moves,
         mode=wanted.transfer_mode,
         max_pause=wanted.max_pause,
         executors=executors,
@@ -191,6 +204,7 @@ def _way(spec: ClusterSpec, state: ClusterState, wanted: Wanted, moves: Sequence
         runs=state.timings,
         defaults=defaults_for(spec),
     )
+    return with_pins(choice, pins)
 
 
 def _rebalance(
@@ -202,7 +216,7 @@ def _rebalance(
     if moves and not (state.job is not None and state.job.in_flight):
         at_once, per_node = executors_for(moves, wanted.parallel)
         if choice is not None and choice.way == "direct":
-            limits, verify = (at_once, per_node, wanted.max_pause), _comparable(state, wanted)
+            limits, verify = (at_once, per_node, wanted.max_pause), comparable(state, wanted)
             planned = MoveShards(strategy.name, wanted.transfer_mode, tuple(moves), *limits, verify=verify)
             return [planned, *_put_back(state, kept)]
         raised = max(at_once, state.executors[0]), max(per_node, state.executors[1])
@@ -213,7 +227,7 @@ def _rebalance(
     return [*steps, *_put_back(state, kept)]
 
 
-def _comparable(state: ClusterState, wanted: Wanted) -> Verify:
+def comparable(state: ClusterState, wanted: Wanted) -> Verify:
     """The stand-in's placement is simulated: there are no two copies to compare."""
     return "off" if state.simulated else wanted.verify
 
@@ -249,7 +263,7 @@ def _notes(
         )
     elif wanted.rebalance and not prediction.moves:
         notes.append(explain_no_moves(state.shard_groups, strategy, prediction, nodes))
-    return tuple(notes)
+    return (*notes, *(pin_notes(state) if wanted.rebalance else ()))
 
 
 def explain_no_moves(

@@ -14,6 +14,7 @@ from orchestrator.core.cost import Defaults
 from orchestrator.core.errors import Refused, ScaleInRefused
 from orchestrator.core.estimate import Estimate, estimate
 from orchestrator.core.limits import limit
+from orchestrator.core.pinning import KNOWN
 from orchestrator.core.placement import with_future_nodes
 from orchestrator.core.plan import Plan, Wanted, make_plan
 from orchestrator.core.pricing import CostChange, PriceList, Shape, cost_change
@@ -28,8 +29,6 @@ GB = 2**30
 FREE_AFTER_MOVE = 0.10
 # How the plan's remark on who makes the moves begins.
 WAY = "Moves: "
-# Strategies whose cost function is known; others are predicted as if every shard group cost the same.
-KNOWN = frozenset({"by_disk_size", "by_shard_count"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _option(
     return Option(
         nodes=spec.nodes,
         plan=plan,
-        verdict=judge(plan, state.shard_groups, strategy, state.strategies, spec.administrator_login),
+        verdict=judge(plan, state.shard_groups, strategy, state.strategies, spec.administrator_login, state.pins),
         estimate=estimate(plan, state, defaults),
         cost=cost_change(before, replace(shape_wanted(spec), backup_gb=backup_gb), prices),
         budget_before=connections[0],
@@ -204,7 +203,7 @@ def recommend(spec: ClusterSpec, state: ClusterState, wanted: Wanted, percent: f
     most = spec.storage.size_gb * GB * percent / 100
     of = f"{percent:g} % of {spec.storage.size_gb} GB"
     counts = [(count, with_future_nodes(state.nodes, count)) for count in range(max(2, len(state.nodes)), maximum + 1)]
-    found = fewest_nodes(state.shard_groups, counts, state.strategy(wanted.strategy), most)
+    found = fewest_nodes(state.shard_groups, counts, state.strategy(wanted.strategy), most, state.pins)
     if found is not None:
         return Recommendation(percent, found[0], f"rebalanced, its fullest node holds {size(found[1])}, within {of}")
     largest = max(state.shard_groups, key=lambda group: group.bytes or 0)

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.core.errors import Refused
+from orchestrator.core.pins import Pin
 from orchestrator.core.server import ServerReading
 from orchestrator.core.state import ClusterState, Node, RebalanceJob, ShardGroup, Strategy
 from orchestrator.core.timing import RunTiming
@@ -48,6 +49,7 @@ class Snapshot:
     leftovers: int
     timings: tuple[RunTiming, ...]
     shard_groups: tuple[ShardGroup, ...]
+    pins: tuple[Pin, ...] = ()
 
 
 @cache
@@ -74,6 +76,7 @@ def snapshot_text(state: ClusterState, taken_at: str) -> str:
         state.leftovers,
         state.timings,
         state.shard_groups,
+        state.pins,
     )
     document = _adapter().dump_python(snapshot, mode="json")
     groups = document.pop("shard_groups")
@@ -108,6 +111,7 @@ def read_snapshot(text: str, source: str) -> ClusterState:
         kept_settings=snapshot.kept_settings,
         leftovers=snapshot.leftovers,
         timings=snapshot.timings,
+        pins=snapshot.pins,
     )
 
 

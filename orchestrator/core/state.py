@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.core.pins import Pin
 from orchestrator.core.server import ServerReading
 from orchestrator.core.timing import RunTiming
 
@@ -200,7 +201,7 @@ class ServicesState:
 class ClusterState:
     """One reading of everything. `executors` are the two settings for parallel moves (all at once, per node);
     `kept_settings` are values noted down before a run raised them, to be put back when it is over; `timings` are what
-    earlier runs took, the latest last."""
+    earlier runs took, the latest last; `pins` are the tenants that are to stay where they are."""
 
     server: ServerReading | None
     citus_version: str
@@ -214,6 +215,7 @@ class ClusterState:
     leftovers: int = 0
     services: ServicesState = ServicesState()
     timings: tuple[RunTiming, ...] = ()
+    pins: tuple[Pin, ...] = ()
 
     @property
     def simulated(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from orchestrator.core.pins import Pin, Tenant
 from orchestrator.core.placement import Move
 from orchestrator.core.services import Password
 
@@ -103,8 +104,9 @@ class MoveShards:
     """The same moves, made by ourselves: `at_once`, and so many per node, counting what each gives and takes.
 
     With `auto` each group is copied in the mode that suits it: with block_writes where writes are expected to wait for
-    less than `max_pause` seconds. With `exactly` these moves are made (an undo), else those that Citus plans by then.
-    `verify` is how the copies of each group are compared before its move is committed.
+    less than `max_pause` seconds. With `exactly` these moves are made (an undo), with a `tenant` those that pins ask
+    for by then, else those that Citus plans by then. `verify` is how the copies of each group are compared before its
+    move is committed.
     """
 
     strategy: str
@@ -115,11 +117,56 @@ class MoveShards:
     max_pause: float
     exactly: bool = False
     verify: Verify = "quick"
+    tenant: Pin | None = None
 
     @property
     def title(self) -> str:
+        if self.tenant is not None:
+            away = ", and everybody else away from there" if self.tenant.alone else ""
+            return f"move {self.tenant.tenant.title} to node {self.tenant.node_id}{away}"
         doing = "move back" if self.exactly else f"rebalance with {self.strategy}"
         return f"{doing}: {_count(len(self.moves), 'direct move')}, {self.at_once} at once"
+
+
+@dataclass(frozen=True, slots=True)
+class PinTenant:
+    """Note down in the cluster where a tenant is to stay: what is moved later is moved because of it."""
+
+    pin: Pin
+
+    @property
+    def title(self) -> str:
+        alone = ", alone" if self.pin.alone else ""
+        return f"pin {self.pin.tenant.title} to node {self.pin.node_id}{alone}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTenant:
+    """Nothing moves for it; the next rebalance may."""
+
+    tenant: Tenant
+
+    @property
+    def title(self) -> str:
+        return f"release {self.tenant.title}: a rebalance may move it again"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTenant:
+    """Give the rows of a tenant a shard of their own, in every table that moves along (`cascade` where there are more).
+
+    Nothing puts shards together again. `bytes` are those of the shards that are split.
+    """
+
+    tenant: Tenant
+    cascade: bool
+    transfer_mode: TransferMode
+    bytes: int | None = None
+
+    @property
+    def title(self) -> str:
+        along = ", and in the tables that move along" if self.cascade else ""
+        return f"give {self.tenant.title} a shard of its own{along}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,5 +308,7 @@ class MakeServices:
 
 ServiceStep: TypeAlias = SingleStep | MakeServices
 ServerStep: TypeAlias = SettleServer | ResizeCluster | RaiseExecutors | RestoreSettings
-ClusterStep: TypeAlias = ServerStep | AwaitNodes | FollowRebalance | RebalanceShards | MoveShards | VerifyCluster
+TenantStep: TypeAlias = PinTenant | ReleaseTenant | SplitTenant
+ShardStep: TypeAlias = FollowRebalance | RebalanceShards | MoveShards | TenantStep
+ClusterStep: TypeAlias = ServerStep | AwaitNodes | ShardStep | VerifyCluster
 Step: TypeAlias = ClusterStep | ServiceStep

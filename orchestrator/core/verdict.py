@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from orchestrator.core.pins import Pin
 from orchestrator.core.placement import after, predict
 from orchestrator.core.plan import Plan, explain_no_moves
 from orchestrator.core.size import size
@@ -46,7 +47,12 @@ class Verdict:
 
 
 def judge(
-    plan: Plan, groups: Sequence[ShardGroup], strategy: Strategy, strategies: Sequence[Strategy], admin: str
+    plan: Plan,
+    groups: Sequence[ShardGroup],
+    strategy: Strategy,
+    strategies: Sequence[Strategy],
+    admin: str,
+    pins: Sequence[Pin] = (),
 ) -> Verdict:
     """`admin` is the role that the settings of an alternative are for."""
     before, now = _fullest(plan.before), _fullest(plan.after)
@@ -54,19 +60,25 @@ def judge(
         unknown = sum(group.bytes is None for group in groups)
         return Verdict("unknown", f"the size of {unknown} of {len(groups)} shard groups cannot be read", before, now)
     nodes = [load.node for load in plan.after]
-    kind, reason = _kind(plan, groups, strategy, nodes, before, now)
+    kind, reason = _kind(plan, groups, strategy, nodes, before, now, pins)
     better = None
     if groups and (kind != "improves" or len(groups) <= MANY):
-        better = _best(groups, nodes, list(_candidates(strategy, strategies, admin)), min(before, now))
+        better = _best(groups, nodes, list(_candidates(strategy, strategies, admin)), min(before, now), pins)
     return Verdict(kind, reason, before, now, better)
 
 
 def _kind(
-    plan: Plan, groups: Sequence[ShardGroup], strategy: Strategy, nodes: Sequence[Node], before: int, now: int
+    plan: Plan,
+    groups: Sequence[ShardGroup],
+    strategy: Strategy,
+    nodes: Sequence[Node],
+    before: int,
+    now: int,
+    pins: Sequence[Pin],
 ) -> tuple[Kind, str]:
     if not plan.moves:
         largest = _too_large(groups, nodes, now)
-        explained = explain_no_moves(groups, strategy, predict(groups, nodes, strategy), nodes)
+        explained = explain_no_moves(groups, strategy, predict(groups, nodes, strategy, pins=pins), nodes)
         return "no effect", f"{explained} {largest}".strip()
     if before == 0:
         most = max(load.shard_groups for load in plan.before), max(load.shard_groups for load in plan.after)
@@ -107,11 +119,12 @@ def _best(
     nodes: Sequence[Node],
     candidates: Sequence[tuple[str, Strategy]],
     to_beat: int,
+    pins: Sequence[Pin],
 ) -> Alternative | None:
     """The candidate that leaves the least on the fullest node, where that is clearly less than what is to beat."""
     found: list[Alternative] = []
     for how, candidate in candidates:
-        moves = predict(groups, nodes, candidate).moves
+        moves = predict(groups, nodes, candidate, pins=pins).moves
         loads = node_loads(tuple(nodes), after(groups, moves))
         moved = sum(move.bytes or 0 for move in moves)
         found.append(Alternative(how, len(moves), moved, _fullest(loads) or 0, skew(loads)))
@@ -139,14 +152,19 @@ def _candidates(strategy: Strategy, strategies: Sequence[Strategy], admin: str) 
 
 
 def fewest_nodes(
-    groups: Sequence[ShardGroup], counts: Sequence[tuple[int, Sequence[Node]]], strategy: Strategy, most_bytes: float
+    groups: Sequence[ShardGroup],
+    counts: Sequence[tuple[int, Sequence[Node]]],
+    strategy: Strategy,
+    most_bytes: float,
+    pins: Sequence[Pin] = (),
 ) -> tuple[int, int] | None:
     """The first of the node counts whose fullest node stays within `most_bytes`, and the bytes it then holds."""
     total = sum(group.bytes or 0 for group in groups)
     for count, nodes in counts:
         if total > most_bytes * count:
             continue
-        fullest = _fullest(node_loads(tuple(nodes), after(groups, predict(groups, nodes, strategy).moves)))
+        moves = predict(groups, nodes, strategy, pins=pins).moves
+        fullest = _fullest(node_loads(tuple(nodes), after(groups, moves)))
         if fullest is not None and fullest <= most_bytes:
             return count, fullest
     return None

@@ -108,6 +108,17 @@ def prepare(member: Member, settings: LabSettings) -> None:
                 conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(settings.database)))
         with connect(member.address, settings) as conn:
             conn.execute("CREATE EXTENSION IF NOT EXISTS citus")
+            _allow_splits(conn)
+
+
+def _allow_splits(conn: Connection) -> None:
+    """Newer servers have an allow-list of output plugins, and Citus splits shards with one of its own."""
+    row = conn.execute("SELECT current_setting('output_plugin_libraries', true)").fetchone()
+    allowed = [name.strip() for name in row[0].split(",")] if row and row[0] is not None else ["citus"]
+    if "citus" not in allowed:
+        names = sql.SQL(", ").join(map(sql.Literal, [*allowed, "citus"]))
+        conn.execute(sql.SQL("ALTER SYSTEM SET output_plugin_libraries = {}").format(names))
+        _reload(conn)
 
 
 def ensure_cluster(members: Sequence[Member], settings: LabSettings, progress: Progress) -> None:
@@ -135,6 +146,7 @@ def _copy_parameters(coordinator: Connection, member: Member, settings: LabSetti
     """A server parameter holds for the whole cluster, so a node that joins takes over what has been set so far."""
     changed = coordinator.execute(
         "SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf'"
+        " AND name <> 'output_plugin_libraries'"  # a list, which every node was given when it was prepared
     ).fetchall()
     with connect(member.address, settings) as conn:
         for name, value in changed:

@@ -18,21 +18,26 @@ from orchestrator.core.steps import (
     FollowRebalance,
     MakeServices,
     MoveShards,
+    PinTenant,
     RaiseExecutors,
     RebalanceShards,
+    ReleaseTenant,
     ResizeCluster,
     RestoreSettings,
     ServerStep,
     ServiceStep,
     SettleServer,
+    SplitTenant,
     Step,
+    TenantStep,
     VerifyCluster,
 )
 from orchestrator.workflow import server
 from orchestrator.workflow.bulk import make_services
+from orchestrator.workflow.isolation import on_tenant
 from orchestrator.workflow.journal import Journal, forget
 from orchestrator.workflow.moving import Oversight, move_shards
-from orchestrator.workflow.protocols import ControlPlane, Database, Inspector, Mover, Services
+from orchestrator.workflow.protocols import ControlPlane, Database, Inspector, Mover, Services, Tenants
 from orchestrator.workflow.rebalance import follow, rebalance
 from orchestrator.workflow.verify import verified
 from orchestrator.workflow.waiting import Run, when_connected, when_free
@@ -52,6 +57,7 @@ class World:
     mover: Mover | None = None
     oversight: Oversight = field(default_factory=Oversight)
     inspector: Inspector | None = None
+    tenants: Tenants | None = None
 
 
 def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
@@ -128,6 +134,8 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
             if world.mover is None:
                 raise LookupError("direct moves are only planned where somebody makes them")
             return (yield from move_shards(number, step, world.mover, world.database, world.oversight))
+        case PinTenant() | ReleaseTenant() | SplitTenant():
+            return (yield from _on_tenant(number, step, world))
         case VerifyCluster():
             state = yield from observe(world)
             return (yield from verified(number, step, state, groups, world.inspector))
@@ -144,6 +152,12 @@ def _on_services(number: int, step: ServiceStep, world: World) -> Run[str]:
         return (yield from make_services(number, step, world.services))
     world.services.ensure(step)
     return ""
+
+
+def _on_tenant(number: int, step: TenantStep, world: World) -> Run[str]:
+    if world.tenants is None or world.mover is None:
+        raise LookupError("steps on tenants are only planned where somebody takes them")
+    return (yield from on_tenant(number, step, world.tenants, world.mover))
 
 
 def _on_server(number: int, step: ServerStep, world: World) -> Run[str]:

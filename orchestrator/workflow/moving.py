@@ -6,7 +6,7 @@ not known is sent again (Citus answers "already present"), and what a killed run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,10 +14,11 @@ from orchestrator.core.cost import AZURE, fit
 from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, OrchestratorError, RebalanceFailed, Stopped
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
 from orchestrator.core.guard import Limits, Pace, next_pace, p99
+from orchestrator.core.isolation import pin_moves
 from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves, next_room
-from orchestrator.core.placement import Move
+from orchestrator.core.placement import Move, held_pins, predict
 from orchestrator.core.runs import RecordedMove
-from orchestrator.core.state import ShardGroup
+from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import MoveShards
 from orchestrator.workflow.protocols import Database, Gauge, Mover, Record
 from orchestrator.workflow.rebalance import copy_reference_tables
@@ -33,6 +34,10 @@ PROGRESS_EVERY = 0.5
 START_EVERY = 0.05
 # So often somebody may ask to stop, and the guard may change its mind.
 LOOK_AROUND_EVERY = 0.5
+NO_REFERENCE_TABLES = (
+    "A node lacks reference tables, which Citus copies in a rebalance only. Run `orchestrator rebalance`, then the "
+    "same command again."
+)
 
 
 @dataclass(slots=True)
@@ -82,11 +87,11 @@ def move_shards(
 ) -> Run[str]:
     """Raises RebalanceFailed with the cause when a move cannot succeed, Stopped when somebody asked for that."""
     over = oversight or Oversight()
-    yield from _wait_for_stragglers(mover)
+    yield from wait_for_stragglers(mover)
     if not step.exactly and mover.reference_tables_missing():
         yield from copy_reference_tables(number, step, database)
     state = yield from when_connected(database.observe, "read the cluster")
-    moves = yield from _what_to_move(step, mover, state.shard_groups)
+    moves = yield from _what_to_move(step, mover, state)
     now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause, step.verify)
     moving = Moving(step, list(queue), now, room=step.at_once)
@@ -94,7 +99,7 @@ def move_shards(
         in_order = sorted(queue, key=lambda move: move.number)
         over.record.add("direct", [RecordedMove(m.shard_id, m.source, m.target, m.name) for m in in_order])
     yield from _until_over(number, moving, mover, over)
-    yield from _clean_up(mover)
+    yield from clean_up(mover)
     if queue and over.record is not None:
         with suppress(OrchestratorError):
             over.record.end("failed" if moving.failures else "stopped" if moving.stopping else "done")
@@ -107,11 +112,18 @@ def move_shards(
     return _account(moving)
 
 
-def _what_to_move(step: MoveShards, mover: Mover, groups: Sequence[ShardGroup]) -> Run[tuple[Move, ...]]:
-    if not step.exactly:
-        return (yield from when_connected(lambda: mover.plan(step.strategy), "ask Citus for its moves"))
-    where = {group.shard_id: group.node_id for group in groups}
-    return tuple(move for move in step.moves if where.get(move.shard_id) == move.source)
+def _what_to_move(step: MoveShards, mover: Mover, state: ClusterState) -> Run[tuple[Move, ...]]:
+    """Citus' own plan, unless there is something that it does not know: pins, or an undo."""
+    if step.exactly:
+        where = {group.shard_id: group.node_id for group in state.shard_groups}
+        return tuple(move for move in step.moves if where.get(move.shard_id) == move.source)
+    if step.tenant is not None:
+        if mover.reference_tables_missing():
+            raise RebalanceFailed(NO_REFERENCE_TABLES)
+        return pin_moves(state, state.pins)
+    if held_pins(state.shard_groups, state.nodes, state.pins):
+        return predict(state.shard_groups, state.nodes, state.strategy(step.strategy), pins=state.pins).moves
+    return (yield from when_connected(lambda: mover.plan(step.strategy), "ask Citus for its moves"))
 
 
 def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> Run[None]:
@@ -216,7 +228,7 @@ def _again(moving: Moving, move: DirectMove, result: MoveResult, blocker: str, n
         yield Notice(f"A move has to wait and is tried again: {cause}.")
 
 
-def _wait_for_stragglers(mover: Mover) -> Run[None]:
+def wait_for_stragglers(mover: Mover) -> Run[None]:
     pause = Pause(0.2, 2.0)
     began = yield Waiting(0, "look for moves of an earlier run", NO_TIMEOUT)
     told = False
@@ -227,7 +239,7 @@ def _wait_for_stragglers(mover: Mover) -> Run[None]:
         yield Waiting(pause.next(), f"{count} moves of an earlier run end", STRAGGLERS_TIMEOUT, began)
 
 
-def _clean_up(mover: Mover) -> Run[None]:
+def clean_up(mover: Mover) -> Run[None]:
     """Old copies are dropped now, not when Citus' daemon next comes by. What somebody still reads stays for it."""
     pause = Pause(0.2, 2.0)
     began = now = yield Waiting(0, "clean up", NO_TIMEOUT)

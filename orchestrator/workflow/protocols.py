@@ -7,11 +7,12 @@ from typing import Protocol
 
 from orchestrator.core.guard import Signals
 from orchestrator.core.moving import DirectMove, MoveResult
+from orchestrator.core.pins import Pin, Tenant
 from orchestrator.core.placement import Move
 from orchestrator.core.runs import RecordedMove
 from orchestrator.core.server import Operation, OperationReading, Parameter, ServerReading
 from orchestrator.core.state import ClusterState, Node, RebalanceJob, StartedRebalance
-from orchestrator.core.steps import SingleStep, TransferMode
+from orchestrator.core.steps import SingleStep, SplitTenant, TransferMode
 from orchestrator.core.structure import NodeStructure
 
 
@@ -71,6 +72,16 @@ class Gauge(Protocol):
     """What the load guard looks at. Never waits; `now` is in seconds since the start of the run."""
 
     def signals(self, now: float) -> Signals: ...
+
+
+class Tenants(Protocol):
+    """Pins, and the split that gives a tenant's rows a shard of their own. `split_ended` never waits."""
+
+    def keep(self, pin: Pin) -> None: ...
+    def release(self, tenant: Tenant) -> None: ...
+    def start_split(self, step: SplitTenant) -> bool: ...
+    def split_ended(self) -> bool: ...
+    def stop_split(self) -> None: ...
 
 
 class BulkRun(Protocol):

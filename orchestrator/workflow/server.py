@@ -95,7 +95,7 @@ def await_nodes(number: int, step: AwaitNodes, database: Database) -> Run[str]:
 def raise_executors(step: RaiseExecutors, control: ControlPlane, database: Database) -> Run[str]:
     before = yield from when_connected(database.read_executors, "read the executor settings")
     database.keep_settings({AT_ONCE: str(before[0]), PER_NODE: str(before[1])})
-    refused = yield from _set_all(control, {AT_ONCE: str(step.at_once), PER_NODE: str(step.per_node)})
+    refused = yield from set_all(control, {AT_ONCE: str(step.at_once), PER_NODE: str(step.per_node)})
     if refused:
         yield Notice(f"{refused} The rebalance runs with {before[0]} at once, {before[1]} per node.")
         return "not possible here"
@@ -107,14 +107,14 @@ def raise_executors(step: RaiseExecutors, control: ControlPlane, database: Datab
 
 
 def restore(step: RestoreSettings, control: ControlPlane, database: Database) -> Run[str]:
-    refused = yield from _set_all(control, dict(step.values))
+    refused = yield from set_all(control, dict(step.values))
     if refused:
         yield Notice(refused)
     database.forget_settings()
     return ""
 
 
-def _set_all(control: ControlPlane, values: Mapping[str, str]) -> Run[str]:
+def set_all(control: ControlPlane, values: Mapping[str, str]) -> Run[str]:
     """Set the parameters that differ, one after the other: the server is busy otherwise. A sentence if it cannot be."""
     found = yield from when_free(lambda: control.read_parameters(tuple(values)), "read the server parameters")
     for name in values:
