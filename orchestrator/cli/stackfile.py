@@ -6,38 +6,20 @@ booleans as strings, so those are accepted. Comments, secrets and other namespac
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from orchestrator.cli.templates import expanded
+from orchestrator.cli.yamlfile import compose, construct, duplicates, line_of, problem
 from orchestrator.core.errors import Problem, SpecError, UnknownStack
 from orchestrator.core.spec import NAMESPACE, ClusterSpec
 from orchestrator.core.spec_azure import NOT_ON_CLUSTERS
 
-Loc: TypeAlias = tuple[int | str, ...]
 _PREFIX = NAMESPACE + ":"
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_Base):  # type: ignore[misc]
-    """YAML as Pulumi reads it: `on`, `yes` and `12:30` are text, as in YAML 1.2; dates stay text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[1] not in {"bool", "timestamp", "int"}]
-    for first, resolvers in _Base.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 
 
 @dataclass(frozen=True)
@@ -82,15 +64,15 @@ def load(root: Path, stack: str) -> StackFile:
 def parse(text: str, source: str) -> ClusterSpec:
     """The cluster that the text declares. Raises SpecError."""
     config = _config_node(text, source)
-    problems = list(_duplicates(config, source))
+    problems = list(duplicates(config, source))
     values: dict[str, Any] = {}
     for key, value in config.value:
         if key.value.startswith(_PREFIX):
-            values[key.value[len(_PREFIX) :]] = _construct(value)
+            values[key.value[len(_PREFIX) :]] = construct(value)
         elif ":" not in key.value:
             problems.append(
                 Problem(
-                    f"{source}:{_line(key)} {key.value}", "a key without a namespace", f"write {_PREFIX}{key.value}"
+                    f"{source}:{line_of(key)} {key.value}", "a key without a namespace", f"write {_PREFIX}{key.value}"
                 )
             )
     if problems:
@@ -98,7 +80,8 @@ def parse(text: str, source: str) -> ClusterSpec:
     try:
         return ClusterSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(source, [_problem(detail, config, source) for detail in error.errors()]) from None
+        found = [problem(detail, config, source, ClusterSpec, _PREFIX, NOT_ON_CLUSTERS) for detail in error.errors()]
+        raise SpecError(source, found) from None
 
 
 def set_value(text: str, key: str, value: str) -> str:
@@ -152,101 +135,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def _config_node(text: str, source: str) -> Any:
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise SpecError(source, [Problem(where, f"not valid YAML: {getattr(error, 'problem', error)}")]) from None
+    root = compose(text, source)
     if not isinstance(root, yaml.MappingNode):
         raise SpecError(source, [Problem(source, "no `config:` in it", "start from stacks/Pulumi.dev.yaml")])
     for key, value in root.value:
         if key.value == "config" and isinstance(value, yaml.MappingNode):
             return value
     raise SpecError(source, [Problem(source, "no `config:` with keys in it", "start from stacks/Pulumi.dev.yaml")])
-
-
-def _construct(node: Any) -> Any:
-    loader = _Loader("")
-    try:
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _line(node: Any) -> int:
-    return int(node.start_mark.line) + 1
-
-
-def _duplicates(node: Any, source: str) -> Iterator[Problem]:
-    """PyYAML lets the last of two equal keys win in silence."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            if key.value in seen:
-                where = f"{source}:{_line(key)} {key.value}"
-                yield Problem(where, f"the same key is already in line {seen[key.value]}", "keep one of them")
-            seen[key.value] = _line(key)
-            yield from _duplicates(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _duplicates(item, source)
-
-
-def _problem(detail: Any, config: Any, source: str) -> Problem:
-    loc: Loc = detail["loc"]
-    line = _line_of(config, loc)
-    name = _PREFIX + _dotted(loc) if loc else "config"
-    where = f"{source}:{line} {name}" if line else f"{source} {name}"
-    if detail["type"] == "extra_forbidden":
-        never = NOT_ON_CLUSTERS.get(str(loc[-1]))
-        return Problem(where, never) if never else Problem(where, "unknown key", _did_you_mean(loc))
-    if detail["type"] == "missing":
-        return Problem(where, "this key is missing", "add it")
-    if detail["type"] == "value_error":
-        return Problem(where, str(detail["msg"]).removeprefix("Value error, "))
-    message = str(detail["msg"])
-    shown = "" if isinstance(detail["input"], dict | list) or "assword" in name else f", not {detail['input']!r}"
-    return Problem(where, message[:1].lower() + message[1:] + shown)
-
-
-def _dotted(loc: Loc) -> str:
-    text = ""
-    for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-def _line_of(config: Any, loc: Sequence[int | str]) -> int | None:
-    """The line of the innermost part of `loc` that the file has."""
-    node, line = config, None
-    for depth, part in enumerate(loc):
-        if isinstance(node, yaml.MappingNode):
-            wanted = _PREFIX + str(part) if depth == 0 else part
-            found = [(key, value) for key, value in node.value if key.value == wanted]
-            if not found:
-                break
-            line, node = _line(found[0][0]), found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = _line(node)
-        else:
-            break
-    return line
-
-
-def _did_you_mean(loc: Loc) -> str:
-    known = _known_keys(ClusterSpec.model_json_schema(by_alias=True), loc[:-1])
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}" if known else "remove it"
-
-
-def _known_keys(schema: dict[str, Any], loc: Loc) -> list[str]:
-    definitions = schema.get("$defs", {})
-    node: dict[str, Any] = schema
-    for part in loc:
-        node = node.get("properties", {}).get(part, {}) if isinstance(part, str) else node.get("items", {})
-        for option in node.get("anyOf", []):
-            node = option if "$ref" in option else node
-        node = definitions.get(str(node.get("$ref", "")).rsplit("/", 1)[-1], node)
-    return list(node.get("properties", {}))

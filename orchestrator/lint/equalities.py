@@ -29,6 +29,14 @@ class Classes:
         roots = {self.root(pin) for pin in self.pinned}
         return self.root(key) in roots
 
+    def groups(self) -> Iterator[tuple[set[Key], bool]]:
+        """The columns and values of each class that has been spoken of, and whether it is pinned."""
+        found: dict[Key, set[Key]] = {}
+        for key in {*self._parent, *self._parent.values(), *self.pinned}:
+            found.setdefault(self.root(key), set()).add(key)
+        pinned = {self.root(pin) for pin in self.pinned}
+        yield from ((members, root in pinned) for root, members in found.items())
+
 
 def pairs(node: Any) -> Iterator[tuple[Any, Any]]:
     """Both sides of an equality, each way round; IN and = ANY with their list as one value."""

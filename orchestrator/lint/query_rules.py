@@ -39,7 +39,7 @@ class _Scope:
         return self.parent.cte(name) if self.parent else None
 
 
-class _Query:
+class Query:
     """One query with all its parts but the arms of UNION and the like, which are looked at one by one."""
 
     def __init__(self, statement: Statement, tables: Tables) -> None:
@@ -226,7 +226,7 @@ def query_findings(statement: Statement, tables: Tables) -> Iterator[Found]:
         tree = tree.query
     if kind(tree) not in _QUERIES or (statement.kind == "ViewStmt"):
         return
-    query = _Query(statement, tables)
+    query = Query(statement, tables)
     if kind(tree) == "InsertStmt":
         target = tables.find(tree.relation.schemaname or statement.schema, tree.relation.relname)
         yield from _inserted(tree, target)
@@ -242,7 +242,7 @@ def query_findings(statement: Statement, tables: Tables) -> Iterator[Found]:
     seen = 0
     while query.arms and seen < 100:
         node, scope = query.arms.pop()
-        arm = _Query(statement, tables)
+        arm = Query(statement, tables)
         arm.select(node, scope)
         query.arms += arm.arms
         yield from _judge(arm)
@@ -266,7 +266,7 @@ def _across(statement: Statement, tree: Any, tables: Tables) -> Iterator[Found]:
             return
 
 
-def _judge(query: _Query) -> Iterator[Found]:
+def _judge(query: Query) -> Iterator[Found]:
     tenants = {table.schema for table in query.used.values() if query.tables.tenant(table.schema)}
     spread = {key: table for key, table in query.used.items() if table.distributed}
     if len(tenants) > 1 or (tenants and spread):
