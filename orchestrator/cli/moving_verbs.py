@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import stackfile
+from orchestrator.cli.checking import checks
 from orchestrator.cli.guarding import guard, guarded
 from orchestrator.cli.preflight_verbs import warnings
 from orchestrator.cli.running import Output, execute, print_json
@@ -30,7 +31,11 @@ def rebalance_cluster(
     """Returns the exit code."""
     file = stackfile.load(root, stack)
     moving, limits = guarded(moving)
-    with open_session(root, file, services=False, control=True, lock=True) as session, guard(session, limits):
+    with (
+        open_session(root, file, services=False, control=True, lock=True) as session,
+        guard(session, limits),
+        checks(session, moving["verify"]),
+    ):
         run = None
         if undo is not None:
             record = RunRecord(lambda: session.citus.connection)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import stackfile
+from orchestrator.cli.checking import checks
 from orchestrator.cli.guarding import guard, guarded
 from orchestrator.cli.preflight_verbs import warnings
 from orchestrator.cli.running import Output, execute, print_json
@@ -123,7 +124,11 @@ def scale_out_cluster(
     declared = replace(file, spec=file.spec.model_copy(update={"nodes": wanted_nodes}))
     moving, limits = guarded(moving)
     wanted = Wanted(True, False, rebalance, **wishes(**moving), guarded=limits.any)
-    with open_session(root, declared, services=False, control=True, lock=True) as session, guard(session, limits):
+    with (
+        open_session(root, declared, services=False, control=True, lock=True) as session,
+        guard(session, limits),
+        checks(session, moving["verify"]),
+    ):
 
         def commit() -> None:
             if wanted_nodes != file.spec.nodes:

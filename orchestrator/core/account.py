@@ -98,4 +98,5 @@ def verified_json(found: Verified) -> dict[str, Any]:
         "rows": found.rows,
         "seconds": round(found.seconds, 3),
         "problems": list(found.problems),
+        "note": found.note,
     }

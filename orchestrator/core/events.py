@@ -99,7 +99,10 @@ class LatencySeen:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Data and metadata were compared with what was there before: what was looked at, and what was not as it was."""
+    """Data and metadata were compared with what was there before: what was looked at, and what was not as it was.
+
+    `note` says of what that was, and what could not be looked at.
+    """
 
     number: int
     schemas: int
@@ -108,6 +111,7 @@ class Verified:
     mode: str
     seconds: float
     problems: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The load guard: from the latency of a probe, the processors and the hour to how many moves may run. Pure.
 
-Moves slow down by halves and pause when it is too much, and come back by one step at a time when it was well for a
-while: so a burst of load is answered within seconds, and moves do not swing between all and nothing.
+Moves begin slowly, slow down by halves and pause when it is too much, and come back by one step at a time when it was
+well for a while: so a burst of load is answered within seconds, and moves do not swing between all and nothing.
 """
 
 from __future__ import annotations
@@ -58,6 +58,13 @@ class Pace:
 
     def at_once(self, wished: int) -> int:
         return ceil(wished * self.share)
+
+
+def first_pace(limits: Limits, now: float) -> Pace:
+    """A quarter, where moves are watched: what they do to the load is seen before there are more of them."""
+    if limits.max_p99 is None and limits.max_cpu is None:
+        return Pace(since=now)
+    return Pace(SHARES[1], now, "the load guard begins with a quarter of them")
 
 
 def next_pace(pace: Pace, limits: Limits, signals: Signals, now: float) -> Pace:

@@ -130,6 +130,7 @@ class ServiceSpec(Model):
             "pg_catalog",
             "information_schema",
             "orchestrator",
+            "orchestrator_probe",
             "citus",
             "citus_internal",
             "$user",  # in a search_path it stands for whoever is logged in

@@ -34,6 +34,7 @@ from orchestrator.core.steps import (
 )
 from orchestrator.workflow import server
 from orchestrator.workflow.bulk import make_services
+from orchestrator.workflow.checking import checked
 from orchestrator.workflow.isolation import on_tenant
 from orchestrator.workflow.journal import Journal, forget
 from orchestrator.workflow.moving import Oversight, move_shards
@@ -123,13 +124,12 @@ def _perform(number: int, step: Step, world: World, groups: tuple[ShardGroup, ..
         case AwaitNodes():
             return (yield from server.await_nodes(number, step, world.database))
         case FollowRebalance():
-            return (
-                yield from follow(
-                    number, step.job_id, world.database, groups, ours=False, record=world.oversight.record
-                )
-            )
+            over = world.oversight
+            job = follow(number, step.job_id, world.database, groups, ours=False, record=over.record)
+            return (yield from checked(number, over.checks, job))
         case RebalanceShards():
-            return (yield from rebalance(number, step, world.database, groups, world.oversight.record))
+            over = world.oversight
+            return (yield from rebalance(number, step, world.database, groups, over.record, over.checks))
         case MoveShards():
             if world.mover is None:
                 raise LookupError("direct moves are only planned where somebody makes them")

@@ -11,16 +11,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orchestrator.core.cost import AZURE, fit
-from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, OrchestratorError, RebalanceFailed, Stopped
+from orchestrator.core.errors import (
+    ClusterUnreachable,
+    ConnectionLost,
+    OrchestratorError,
+    RebalanceFailed,
+    Stopped,
+    VerificationFailed,
+)
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
-from orchestrator.core.guard import Limits, Pace, next_pace, p99
+from orchestrator.core.guard import Limits, Pace, first_pace, next_pace, p99
 from orchestrator.core.isolation import pin_moves
 from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves, next_room
 from orchestrator.core.placement import Move, held_pins, predict
 from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import MoveShards
-from orchestrator.workflow.protocols import Database, Gauge, Mover, Record
+from orchestrator.workflow.checking import checked
+from orchestrator.workflow.protocols import Checks, Database, Gauge, Mover, Record
 from orchestrator.workflow.rebalance import copy_reference_tables
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
 
@@ -75,11 +83,15 @@ class Moving:
 
 @dataclass(frozen=True, slots=True)
 class Oversight:
-    """Who may slow the moves down or stop them: the load guard with what it looks at, and the record of the run."""
+    """Who may slow the moves down or stop them: the load guard with what it looks at, and the record of the run.
+
+    And what is checked around them.
+    """
 
     record: Record | None = None
     limits: Limits = field(default_factory=Limits)
     gauge: Gauge | None = None
+    checks: Checks | None = None
 
 
 def move_shards(
@@ -94,15 +106,22 @@ def move_shards(
     moves = yield from _what_to_move(step, mover, state)
     now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause, step.verify)
-    moving = Moving(step, list(queue), now, room=step.at_once)
+    pace = first_pace(over.limits if over.gauge is not None else Limits(), now)
+    moving = Moving(step, list(queue), now, room=step.at_once, pace=pace)
     if queue and over.record is not None:
         in_order = sorted(queue, key=lambda move: move.number)
         over.record.add("direct", [RecordedMove(m.shard_id, m.source, m.target, m.name) for m in in_order])
-    yield from _until_over(number, moving, mover, over)
+    wrong: VerificationFailed | None = None
+    try:
+        yield from checked(number, over.checks if queue else None, _until_over(number, moving, mover, over))
+    except VerificationFailed as error:
+        wrong = error
     yield from clean_up(mover)
     if queue and over.record is not None:
         with suppress(OrchestratorError):
-            over.record.end("failed" if moving.failures else "stopped" if moving.stopping else "done")
+            over.record.end("failed" if moving.failures or wrong else "stopped" if moving.stopping else "done")
+    if wrong is not None:
+        raise wrong
     if moving.failures:
         raise RebalanceFailed(_why(moving))
     if moving.stopping:

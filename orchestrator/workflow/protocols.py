@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from orchestrator.core.events import MoveStarted
 from orchestrator.core.guard import Signals
 from orchestrator.core.moving import DirectMove, MoveResult
 from orchestrator.core.pins import Pin, Tenant
@@ -14,6 +15,7 @@ from orchestrator.core.server import Operation, OperationReading, Parameter, Ser
 from orchestrator.core.state import ClusterState, Node, RebalanceJob, StartedRebalance
 from orchestrator.core.steps import SingleStep, SplitTenant, TransferMode
 from orchestrator.core.structure import NodeStructure
+from orchestrator.core.verification import Finding
 
 
 class ControlPlane(Protocol):
@@ -91,6 +93,15 @@ class BulkRun(Protocol):
     def done(self) -> int: ...
     def ended(self) -> bool: ...
     def stop(self) -> None: ...
+
+
+class Checks(Protocol):
+    """Noted before shards move, compared when they have. Only `end` raises; what cannot be noted is no failure."""
+
+    def begin(self) -> tuple[str, ...]: ...
+    def moved(self, move: MoveStarted) -> None: ...
+    def end(self) -> tuple[Finding, ...]: ...
+    def close(self) -> None: ...
 
 
 class Inspector(Protocol):

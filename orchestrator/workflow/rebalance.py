@@ -15,7 +15,8 @@ from orchestrator.core.events import Notice, StepProgress, Waiting
 from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
 from orchestrator.core.steps import MoveShards, RebalanceShards, TransferMode
-from orchestrator.workflow.protocols import Database, Record
+from orchestrator.workflow.checking import checked
+from orchestrator.workflow.protocols import Checks, Database, Record
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
 from orchestrator.workflow.watch import JobMoves, MoveWatch
 
@@ -31,20 +32,24 @@ def rebalance(
     database: Database,
     groups: Sequence[ShardGroup],
     record: Record | None = None,
+    checks: Checks | None = None,
 ) -> Run[str]:
+    """`checks` begin when the job is planned, so that what they make is no part of it."""
     try:
         started = database.start_rebalance(step.strategy, step.transfer_mode, parallel=step.parallel)
     except RebalanceRunning as running:
         if running.job_id is None:
             raise
         yield Notice(f"A rebalance was started meanwhile (job {running.job_id}); following it.")
-        return (yield from follow(number, running.job_id, database, groups, ours=False, record=record))
+        adopted = follow(number, running.job_id, database, groups, ours=False, record=record)
+        return (yield from checked(number, checks, adopted))
     if started.job_id is None:
         said = [text for text in started.notices if not text.startswith("No moves available")]
         yield Notice(" ".join(["Citus found no moves worth making, so nothing was rebalanced.", *said]))
         return "no moves available"
     mode = step.transfer_mode
-    return (yield from follow(number, started.job_id, database, groups, ours=True, mode=mode, record=record))
+    job = follow(number, started.job_id, database, groups, ours=True, mode=mode, record=record)
+    return (yield from checked(number, checks, job))
 
 
 def follow(

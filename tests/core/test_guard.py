@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.guard import DAY, UP_AFTER, Limits, Pace, Signals, in_window, next_pace, p99
+from orchestrator.core.guard import DAY, UP_AFTER, Limits, Pace, Signals, first_pace, in_window, next_pace, p99
 from orchestrator.core.placement import Move
 from orchestrator.core.runs import RecordedMove, UndoRefused, undo
 from tests.workflow.simulator import Simulator
@@ -29,6 +29,15 @@ def watched(latency: dict[int, float], seconds: float, pace: Pace | None = None)
 
 def test_a_quiet_cluster_is_moved_at_full_pace() -> None:
     assert {pace.share for _, pace in watched({0: 5.0}, 30)} == {1.0}
+
+
+def test_watched_moves_begin_slowly_and_are_at_full_pace_after_two_quiet_spells() -> None:
+    paces = watched({0: 5.0}, 30, first_pace(LIMIT, 0.0))
+    assert [next(at for at, pace in paces if pace.share == share) for share in (0.5, 1.0)] == pytest.approx(
+        [5, 10], abs=1
+    )
+    assert paces[0][1].share == 0.25
+    assert first_pace(Limits(window=(0, 60)), 7.0) == Pace(1.0, 7.0)
 
 
 def test_a_step_of_load_is_answered_within_ten_seconds_by_slowing_down_and_pausing() -> None:

@@ -226,12 +226,13 @@ def _verification(document: Json) -> str:
             f"{check['rows']:,}",
             duration(check["seconds"]),
             "none" if not check["problems"] else str(len(check["problems"])),
+            text(check.get("note", "")),
         ]
         for check in found
     ]
     problems = [problem for check in found for problem in check["problems"]]
     content = table(
-        "What was verified", ["Mode", "Schemas", "Tables", "Rows", "Took", "Problems"], rows, (1, 2, 3, 4, 5)
+        "What was verified", ["Mode", "Schemas", "Tables", "Rows", "Took", "Problems", "Note"], rows, (1, 2, 3, 4, 5)
     )
     if problems:
         content += f'<div class="note bad"><h3>Not as it was before</h3>{bullets(problems)}</div>'

@@ -1,0 +1,83 @@
+"""Probe writes on real Citus: acknowledged while their shard moves, all found again, and nothing of them stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from orchestrator.clients.probe_writes import SCHEMA, ProbeWrites, sweep
+from orchestrator.core.errors import DatabaseError
+from tests.fix_lab import Cluster
+
+
+@pytest.fixture
+def admin(cluster: Cluster) -> Iterator[Any]:
+    if cluster.engine == "embedded":
+        pytest.skip("engine embedded: nothing moves there, so no probe writes are made")
+    with cluster.connect() as connection:
+        yield connection
+        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+
+
+@pytest.fixture
+def writes(cluster: Cluster, admin: Any) -> Iterator[ProbeWrites]:
+    made = ProbeWrites(cluster.connect)
+    made.begin()
+    yield made
+    made.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def everywhere(admin: Any, query: str) -> set[str]:
+    return {
+        result for _, success, result in admin.execute("SELECT * FROM run_command_on_all_nodes(%s)", [query]) if success
+    }
+
+
+def test_writes_while_their_shard_moves_are_found_through_every_node_and_leave_nothing(
+    admin: Any, writes: ProbeWrites
+) -> None:
+    until(lambda: writes.moves >= 1 and len(writes.acknowledged) >= 12)
+    found = writes.read_back()
+    assert found.problems == ()
+    assert (found.rows, writes.refused) == (len(writes.acknowledged), 0)
+    assert "through 2 nodes" in found.note
+    writes.close()
+    assert everywhere(admin, f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'") == {"0"}
+    assert admin.execute("SELECT count(*) FROM pg_dist_cleanup").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM {} WHERE number = 3", "UPDATE {} SET digest = 'x' || substr(digest, 2) WHERE number = 3"]
+)
+def test_a_write_that_is_lost_or_changed_is_named(admin: Any, writes: ProbeWrites, damage: str) -> None:
+    until(lambda: len(writes.acknowledged) >= 6)
+    admin.execute(damage.format(f"{SCHEMA}.written"))
+    first, second = writes.read_back().problems
+    assert "1 of " in first
+    assert "acknowledged probe writes are gone, asked through node 1" in first
+    assert first.endswith("number 3")
+    assert "through node 2" in second
+
+
+def test_what_a_killed_run_left_is_dropped_and_what_is_somebody_s_own_is_not(cluster: Cluster, admin: Any) -> None:
+    admin.execute(f"CREATE SCHEMA {SCHEMA}")
+    admin.execute(f"SELECT citus_schema_distribute('{SCHEMA}')")
+    admin.execute(f"CREATE TABLE {SCHEMA}.written (number bigint PRIMARY KEY, digest text NOT NULL)")
+    sweep(admin)
+    assert everywhere(admin, f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'") == {"0"}
+    admin.execute(f"CREATE SCHEMA {SCHEMA}")
+    admin.execute(f"CREATE TABLE {SCHEMA}.precious (number bigint)")
+    sweep(admin)
+    with pytest.raises(DatabaseError, match=r"prepare the probe writes.*already exists"):
+        ProbeWrites(cluster.connect).begin()
+    assert admin.execute(f"SELECT count(*) FROM {SCHEMA}.precious").fetchone() == (0,)
