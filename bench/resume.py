@@ -1,16 +1,19 @@
 """Interrupted anywhere, does the same command converge? One fault per scale-out, then the same command again.
 
-    uv run --all-extras python bench/resume.py [--engine embedded] [--most 1000] [--kills 1000] [--only kill,arm]
-        [--moves auto]
+    uv run --all-extras python bench/resume.py [--engine standin] [--moves direct] [--most 1000] [--kills 1000]
+        [--only kill,arm,sql,reset,server,job,second]
 
-Faults: SIGKILL after every event; Ctrl-C; every ARM request lost before and after its effect; SQL messages lost before
-and after their effect (every one, or evenly chosen ones with --most); all SQL connections reset after every event; a
-worker killed and started again; the coordinator killed and started again; the job stopped by hand; a second
-orchestrator started after every event. After each the same command is run until it ends with 0, at most three times,
-and the cluster is looked at: the asked number of nodes, all joined; exactly one resize that Azure carried out; every
-row; no job, no cleanup record, replication slot, subscription or publication of a move; both executor settings and
-everything else noted down put back; a further run has nothing to do. Prints the table, and writes it to
-bench/results/resume.json.
+Faults: SIGKILL after every event; Ctrl-C; every ARM request lost before and after its effect; every SQL message lost
+before and after its effect; all SQL connections reset after every event; a second orchestrator started after every
+event; a worker killed and started again; the coordinator killed and started again; the job stopped by hand. --most and
+--kills choose fewer of them, evenly spread. After each the same command is run until it ends with 0, at most three
+times more, and the cluster is looked at: the asked number of nodes, all joined; exactly one resize that Azure carried
+out; every row; no job, no cleanup record, replication slot, subscription or publication of a move; both executor
+settings and everything else noted down put back; a further run has nothing to do.
+
+`standin` is the embedded engine with the ARM endpoint in one process, as fast as can be; `native`, `docker` and
+`embedded` are labs as users have them. A fault that was meant for an event or message that did not come this time is
+listed apart and not counted. Prints the table, and writes it to bench/results/resume.json.
 """
 
 from __future__ import annotations
@@ -19,10 +22,9 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -30,22 +32,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import processes
 import psycopg
-import yaml
-from chaos import ArmProxy, Cut, SqlProxy, When
-
-from orchestrator.lab import nodes as lab_nodes
-from orchestrator.lab.engine import Address
-from orchestrator.lab.home import LabHome
-from orchestrator.lab.postgres import PostgresServer
+from chaos import Cut, When
+from rig import StandinLab, VerbLab
 
 RESULTS = Path(__file__).parent / "results" / "resume.json"
-TENANTS = 24
-ROWS = 200
-MOST_NODES = 9
-EXECUTORS = ("citus.max_background_task_executors", "citus.max_background_task_executors_per_node")
-CLEAN_WITHIN = 60.0
+KINDS = "kill,arm,sql,reset,server,job,second"
 WHEN: tuple[When, ...] = ("before", "after")
+MOST_RUNS = 4
 
 
 @dataclass
@@ -57,170 +52,33 @@ class Point:
     runs: int
     resizes_asked: int
     seconds: float
+    fired: bool = True
     problems: list[str] = field(default_factory=list)
 
 
-Fault = Callable[["Lab", subprocess.Popen[str], int, dict[str, Any]], None]
-
-
-class Lab:
-    """A project with a lab of two nodes behind both proxies; grown by one node for every point."""
-
-    def __init__(self, engine: str, moves: str | None) -> None:
-        self.engine, self.moves = engine, moves
-        self._folder = tempfile.TemporaryDirectory(prefix="orchestrator-bench-")
-        self.folder = Path(self._folder.name)
-        (self.folder / "stacks").mkdir()
-        (self.folder / "Pulumi.yaml").write_text("name: elastic-cluster\nruntime: python\n", "utf-8")
-        self.stack = self.folder / "stacks" / "Pulumi.local.yaml"
-        self.run("lab", "up", "--engine", engine, "--nodes", "2")
-        config = yaml.safe_load(self.stack.read_text("utf-8"))
-        endpoint = config["config"]["elastic-cluster:endpoint"]
-        self.direct = int(endpoint["ports"]["direct"])
-        self.sql, self.arm = SqlProxy(self.direct), ArmProxy(endpoint["arm"])
-        endpoint["ports"]["direct"], endpoint["arm"] = self.sql.port, self.arm.url
-        self.stack.write_text(yaml.safe_dump(config), "utf-8")
-        self.home = LabHome.of(self.folder, "local")
-        self.settings = self.home.settings()
-        self.nodes = 2
-        self._tenants()
-        with lab_nodes.connect(Address("127.0.0.1", self.direct), self.settings) as superuser:
-            superuser.execute("ALTER SYSTEM SET citus.defer_shard_delete_interval = '1s'")
-            superuser.execute("SELECT pg_reload_conf()")
-
-    def close(self) -> None:
-        self.sql.close()
-        self.arm.shutdown()
-        self.arm.server_close()
-        with suppress(AssertionError):
-            self.run("lab", "down", "--delete")
-        self._folder.cleanup()
-
-    def run(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "orchestrator", *arguments]
-        done = subprocess.run(command, cwd=self.folder, check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise AssertionError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-        return done.stdout
-
-    def scale_out(self) -> list[str]:
-        moves = ["--moves", self.moves] if self.moves else []
-        nodes = str(self.nodes)
-        return [sys.executable, "-m", "orchestrator", "scale-out", "--nodes", nodes, "--yes", "--events", *moves]
-
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.scale_out(), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def connect(self) -> psycopg.Connection[Any]:
-        """The administrator, past the proxy."""
-        return psycopg.connect(
-            host="127.0.0.1", port=self.direct, dbname=self.settings.database, user=self.settings.admin_login,
-            password=self.settings.admin_password, sslmode="disable", autocommit=True,
-        )  # fmt: skip
-
-    def _tenants(self) -> None:
-        with self.connect() as admin:
-            for number in range(TENANTS):
-                admin.execute(f"CREATE SCHEMA tenant{number}")
-                admin.execute(f"SELECT citus_schema_distribute('tenant{number}')")
-                admin.execute(f"CREATE TABLE tenant{number}.t (id bigint PRIMARY KEY, payload text)")
-                rows = f"SELECT i, repeat('x', 100) FROM generate_series(1, {ROWS}) i"
-                admin.execute(f"INSERT INTO tenant{number}.t {rows}")
-
-    def resizes(self) -> tuple[int, int]:
-        """Resizes that Azure was asked for, and those that it carried out, since the lab was made."""
-        operations = json.loads(self.home.arm_state.read_text("utf-8"))["operations"]
-        asked = [operation for operation in operations if operation["kind"] == "UpdateServer"]
-        return len(asked), sum(operation["status"] == "Succeeded" for operation in asked)
-
-    def server(self, worker: bool) -> PostgresServer:
-        """The server of the coordinator or of a worker: on the embedded engine the one server is both."""
-        folders = sorted(path.parent for path in self.home.folder.rglob("postmaster.pid"))
-        folder = folders[1] if worker and len(folders) > 1 else folders[0]
-        lines = (folder / "postmaster.pid").read_text("utf-8").splitlines()
-        binaries = Path(f"/proc/{lines[0]}/exe").readlink().parent
-        return PostgresServer(folder, binaries, int(lines[3]))
-
-    def problems(self, resizes_before: int) -> list[str]:
-        """What is not as it should be after a scale-out."""
-        found = []
-        status = json.loads(self.run("status", "--json"))
-        if len(status["nodes"]) != self.nodes or not all(node["active"] for node in status["nodes"]):
-            found.append(f"{len(status['nodes'])} nodes")
-        if sum(node["shard_groups"] for node in status["nodes"]) != TENANTS:
-            found.append("shard groups lost or doubled")
-        if status["rebalance_job"] is not None:
-            found.append("a job is still there")
-        if (done := self.resizes()[1] - resizes_before) != 1:
-            found.append(f"{done} effective resizes")
-        found += self._database()
-        again = json.loads(self.run("scale-out", "--nodes", str(self.nodes), "--yes", "--json"))
-        if again["outcome"] != "nothing to do":
-            found.append(f"one more run: {again['outcome']}")
-        return found + self._leftovers()
-
-    def _database(self) -> Iterator[str]:
-        """Settings that were not put back, notes that were not cleared, rows that are missing."""
-        with self.connect() as admin:
-            for name in EXECUTORS:
-                if admin.execute("SELECT current_setting(%s)", [name]).fetchone() != ("1",):
-                    yield f"{name} was not put back"
-            for table in ("kept_setting", "operation"):
-                if admin.execute(f"SELECT count(*) FROM orchestrator.{table}").fetchone() != (0,):
-                    yield f"orchestrator.{table} is not empty"
-            for number in range(TENANTS):
-                row = admin.execute(f"SELECT count(*), sum(id) FROM tenant{number}.t").fetchone()
-                if row is None or (row[0], int(row[1])) != (ROWS, ROWS * (ROWS + 1) // 2):
-                    yield f"tenant{number} has {row}"
-
-    def _leftovers(self) -> list[str]:
-        """Waits for Citus' own cleanup, which this lab does every second instead of every 15."""
-        deadline = time.monotonic() + CLEAN_WITHIN
-        while (found := list(self._left())) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        return found
-
-    def _left(self) -> Iterator[str]:
-        queries = {
-            "replication slots": "SELECT count(*) FROM pg_replication_slots",
-            "subscriptions": "SELECT count(*) FROM pg_subscription",
-            "publications": "SELECT count(*) FROM pg_publication WHERE pubname LIKE 'citus_shard%'",
-            "roles of moves": "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'citus_shard%'",
-        }
-        with self.connect() as admin:
-            row = admin.execute("SELECT count(*) FROM pg_dist_cleanup").fetchone()
-            if row != (0,):
-                yield f"cleanup records: {row}"
-        for pid_file in self.home.folder.rglob("postmaster.pid"):
-            port = int(pid_file.read_text("utf-8").splitlines()[3])
-            with lab_nodes.connect(Address("127.0.0.1", port), self.settings) as node:
-                for what, query in queries.items():
-                    count = node.execute(query).fetchone()
-                    if count != (0,):
-                        yield f"{what} on port {port}: {count}"
+Lab = StandinLab | VerbLab
+# Called after every event of the run, numbered from 1; true once it has done what it is for.
+Fault = Callable[[Lab, processes.Command, int, dict[str, Any]], bool]
 
 
 def is_progress_of_moves(event: dict[str, Any]) -> bool:
     return event.get("type") == "move_started" or (event.get("type") == "step_progress" and "bytes_total" in event)
 
 
-# --- faults: called after every event of the run, numbered from 1 ---
-
-
 def kill_after(number: int, how: signal.Signals = signal.SIGKILL) -> Fault:
-    def fault(_lab: Lab, process: subprocess.Popen[str], seen: int, _event: dict[str, Any]) -> None:
+    def fault(_lab: Lab, command: processes.Command, seen: int, _event: dict[str, Any]) -> bool:
         if seen == number:
-            process.send_signal(how)
+            command.signal(how)
+        return seen == number
 
     return fault
 
 
 def reset_sql_after(number: int) -> Fault:
-    def fault(lab: Lab, _process: subprocess.Popen[str], seen: int, _event: dict[str, Any]) -> None:
+    def fault(lab: Lab, _command: processes.Command, seen: int, _event: dict[str, Any]) -> bool:
         if seen == number:
             lab.sql.reset_all()
+        return seen == number
 
     return fault
 
@@ -228,117 +86,129 @@ def reset_sql_after(number: int) -> Fault:
 def second_after(number: int) -> Fault:
     """Another orchestrator has to refuse with 2, and change nothing. The first one is held until it has."""
 
-    def fault(lab: Lab, process: subprocess.Popen[str], seen: int, _event: dict[str, Any]) -> None:
-        if seen == number and process.poll() is None:
-            process.send_signal(signal.SIGSTOP)
-            done = subprocess.run(lab.scale_out(), cwd=lab.folder, capture_output=True, text=True, check=False)
-            process.send_signal(signal.SIGCONT)
-            if done.returncode != 2:
-                raise AssertionError(f"the second orchestrator ended with {done.returncode}: {done.stderr}")
+    def fault(lab: Lab, command: processes.Command, seen: int, _event: dict[str, Any]) -> bool:
+        if seen != number or not command.process.is_alive():
+            return False
+        command.signal(signal.SIGSTOP)
+        code, _, errors = processes.run(lab.scale_out(), lab.folder, os.environ)
+        command.signal(signal.SIGCONT)
+        if code != 2:
+            raise AssertionError(f"the second orchestrator ended with {code}: {errors}")
+        return True
 
     return fault
 
 
-def kill_server(*, worker: bool) -> Fault:
-    """Once, in the middle of the moves; it is started again at once, as Azure does."""
-    done: list[bool] = []
+def kill_server(*, worker: bool, move: int = 1) -> Fault:
+    """Once, when so many moves have begun; it is started again at once, as Azure does."""
+    begun: list[int] = []
 
-    def fault(lab: Lab, _process: subprocess.Popen[str], _seen: int, event: dict[str, Any]) -> None:
-        if is_progress_of_moves(event) and not done:
-            done.append(True)
-            server = lab.server(worker)
-            pid = int((server.data / "postmaster.pid").read_text("utf-8").splitlines()[0])
-            os.kill(pid, signal.SIGKILL)
-            while Path(f"/proc/{pid}").exists():
-                time.sleep(0.01)
-            server.start()
+    def fault(lab: Lab, _command: processes.Command, _seen: int, event: dict[str, Any]) -> bool:
+        begun.extend([1] * is_progress_of_moves(event))
+        if len(begun) != move or not is_progress_of_moves(event):
+            return False
+        server = lab.server(worker)
+        pid = int((server.data / "postmaster.pid").read_text("utf-8").splitlines()[0])
+        os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.01)
+        server.start()
+        return True
 
     return fault
 
 
-def stop_job(lab: Lab, _process: subprocess.Popen[str], _seen: int, event: dict[str, Any]) -> None:
+def stop_job(lab: Lab, _command: processes.Command, _seen: int, event: dict[str, Any]) -> bool:
+    """Behind our back, whenever there is a job to stop."""
     if is_progress_of_moves(event):
         with lab.connect() as admin, suppress(psycopg.Error):
             admin.execute("SELECT citus_rebalance_stop()")
+            return True
+    return False
 
 
-def nothing(_lab: Lab, _process: subprocess.Popen[str], _seen: int, _event: dict[str, Any]) -> None:
+def nothing(_lab: Lab, _command: processes.Command, _seen: int, _event: dict[str, Any]) -> bool:
     """For faults of the proxies."""
-
-
-# --- points ---
+    return False
 
 
 @dataclass
 class Drill:
-    """Runs points, each on a cluster that is one node larger; a lab that is full is replaced."""
+    """Runs points, each on a cluster that is as it should be; a lab that is full or spoilt is replaced."""
 
     engine: str
     moves: str | None
     lab: Lab | None = None
     points: list[Point] = field(default_factory=list)
 
-    def fresh(self) -> Lab:
-        if self.lab is not None and self.lab.nodes >= MOST_NODES:
+    def __enter__(self) -> Drill:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.lab is not None:
             self.lab.close()
             self.lab = None
+
+    def _lab(self) -> Lab:
+        if self.lab is not None and self.lab.used_up:
+            self.__exit__()
         if self.lab is None:
-            self.lab = Lab(self.engine, self.moves)
-        self.lab.nodes += 1
+            self.lab = StandinLab(self.moves) if self.engine == "standin" else VerbLab(self.engine, self.moves)
         return self.lab
 
     def point(
         self, name: str, fault: Fault = nothing, *, sql: Cut | None = None, arm: Cut | None = None
     ) -> tuple[int, int, int]:
         """Events, SQL messages and ARM requests of the interrupted run."""
-        lab, began = self.fresh(), time.monotonic()
-        asked, done = lab.resizes()
-        lab.sql.arm(sql)
-        lab.arm.arm(arm)
-        events, first, problems = watch(lab, fault)
-        counted = lab.sql.seen, lab.arm.seen
-        lab.sql.arm(None)
-        lab.arm.arm(None)
-        runs = 1
-        while first != "0" or runs > 1:
-            again = subprocess.run(lab.scale_out(), cwd=lab.folder, capture_output=True, text=True, check=False)
-            runs += 1
-            if again.returncode == 0:
-                break
-            if runs == 4:
-                problems.append(f"does not converge: {again.stderr.strip().splitlines()[-1:]}")
-                break
+        lab, began = self._lab(), time.monotonic()
+        lab.fresh(sql, arm)
+        events, fired, first, problems = watch(lab, fault)
+        messages, requests, cut = lab.over()
+        runs, more = until_done(lab, first)
+        problems += more
         try:
-            problems += lab.problems(done)
+            problems += lab.problems()
+        except (AssertionError, psycopg.Error) as error:
+            problems.append(str(error))
+        asked, done = lab.resizes()
+        if done != 1:
+            problems.append(f"{done} effective resizes")
+        fired = fired or cut or (fault is nothing and sql is None and arm is None)
+        point = Point(name, first, runs, asked, round(time.monotonic() - began, 2), fired, problems)
+        self.points.append(point)
+        said = "; ".join(problems) or ("ok" if fired else "ok, but there was no such moment this time")
+        print(f"{name:<50} {first:>7} {runs:>2} {point.seconds:>6} {said}", flush=True)
+        if problems:
+            self.__exit__()  # a cluster that is not as it should be is not used again
+        return events, messages, requests
+
+
+def until_done(lab: Lab, first: str) -> tuple[int, list[str]]:
+    """The same command until it ends with 0. How many runs it took with the interrupted one, and what is wrong."""
+    runs, code, errors = 1, first, ""
+    while code != "0" and runs < MOST_RUNS:
+        ended, _, errors = processes.run(lab.scale_out(), lab.folder, os.environ)
+        code, runs = str(ended), runs + 1
+    return runs, [] if code == "0" else [f"does not converge: {errors.strip().splitlines()[-1:]}"]
+
+
+def watch(lab: Lab, fault: Fault) -> tuple[int, bool, str, list[str]]:
+    """One run with a fault. Events, whether it took place, the exit code or signal, problems of the fault itself."""
+    problems, seen, fired = [], 0, False
+    command = lab.start()
+    for line in command.lines():
+        event = json.loads(line)
+        if event["type"] in {"plan", "report"}:
+            continue
+        seen += 1
+        try:
+            fired = fault(lab, command, seen, event) or fired
         except AssertionError as error:
             problems.append(str(error))
-        point = Point(name, first, runs, lab.resizes()[0] - asked, round(time.monotonic() - began, 1), problems)
-        self.points.append(point)
-        print(f"{name:<46} {first:>4} {runs:>2} {point.seconds:>6} {'; '.join(problems) or 'ok'}", flush=True)
-        if problems:
-            lab.nodes = MOST_NODES  # a cluster that is not as it should be is not used again
-        return events, *counted
-
-
-def watch(lab: Lab, fault: Fault) -> tuple[int, str, list[str]]:
-    """One run with a fault. Events, how it ended (exit code, or the signal's name), problems of the fault itself."""
-    problems, seen = [], 0
-    with lab.start() as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            event = json.loads(line)
-            if event["type"] in {"plan", "report"}:
-                continue
-            seen += 1
-            try:
-                fault(lab, process, seen, event)
-            except AssertionError as error:
-                problems.append(str(error))
-        stderr = process.stderr.read() if process.stderr else ""
-        code = process.wait()
-    if "Traceback" in stderr:
-        problems.append("traceback: " + stderr.strip().splitlines()[-1])
-    return seen, signal.Signals(-code).name if code < 0 else str(code), problems
+    code, errors = command.wait()
+    if "Traceback" in errors:
+        problems.append("traceback: " + errors.strip().splitlines()[-1])
+    return seen, fired, signal.Signals(-code).name if code < 0 else str(code), problems
 
 
 def chosen(count: int, most: int) -> list[int]:
@@ -348,10 +218,10 @@ def chosen(count: int, most: int) -> list[int]:
     return sorted({round(1 + number * (count - 1) / max(1, most - 1)) for number in range(most)})
 
 
-def lost_messages(what: str, wire: str, numbers: list[int], of: int) -> Iterator[Mapping[str, Any]]:
+def lost_messages(what: str, wire: str, numbers: list[int]) -> Iterator[Mapping[str, Any]]:
     for number in numbers:
         for when in WHEN:
-            yield {"name": f"{what} {number} of {of} lost {when} effect", wire: Cut(number, when)}
+            yield {"name": f"{what} {number} lost {when} effect", wire: Cut(number, when)}
 
 
 def plan_points(
@@ -359,67 +229,78 @@ def plan_points(
 ) -> Iterator[Mapping[str, Any]]:
     """What to call `Drill.point` with, after a run without a fault had so many events, messages and requests."""
     for number in chosen(events, kills if "kill" in kinds else 0):
-        yield {"name": f"SIGKILL after event {number} of {events}", "fault": kill_after(number)}
+        yield {"name": f"SIGKILL after event {number}", "fault": kill_after(number)}
+    if "kill" in kinds:
+        yield {"name": "Ctrl-C in the middle", "fault": kill_after(max(1, events // 2), signal.SIGINT)}
     for number in chosen(events, most):
-        if "sql" in kinds:
+        if "reset" in kinds:
             yield {"name": f"all SQL connections reset after event {number}", "fault": reset_sql_after(number)}
         if "second" in kinds:
             yield {"name": f"a second orchestrator after event {number}", "fault": second_after(number)}
-    if "kill" in kinds:
-        yield {"name": "Ctrl-C in the middle", "fault": kill_after(max(1, events // 2), signal.SIGINT)}
-    yield from lost_messages("ARM request", "arm", chosen(requests, most if "arm" in kinds else 0), requests)
-    yield from lost_messages("SQL message", "sql", chosen(messages, most if "sql" in kinds else 0), messages)
+    yield from lost_messages("ARM request", "arm", chosen(requests, most if "arm" in kinds else 0))
+    yield from lost_messages("SQL message", "sql", chosen(messages, most if "sql" in kinds else 0))
     if "server" in kinds:
         yield {"name": "a worker killed while shards move", "fault": kill_server(worker=True)}
         yield {"name": "the coordinator killed while shards move", "fault": kill_server(worker=False)}
+        yield {"name": "a worker killed later", "fault": kill_server(worker=True, move=3)}
+        yield {"name": "the coordinator killed later", "fault": kill_server(worker=False, move=3)}
     if "job" in kinds:
         yield {"name": "job stopped by somebody else", "fault": stop_job}
 
 
-def drill(
-    engine: str, kills: int, most: int, kinds: set[str], moves: str | None, tell: Callable[[list[Point]], None]
-) -> list[Point]:
-    run = Drill(engine, moves)
-    try:
-        counted = run.point("nothing")
-        for arguments in plan_points(kinds, kills, most, *counted):
-            run.point(**arguments)
-            tell(run.points)
-    finally:
-        if run.lab is not None:
-            run.lab.close()
-    return run.points
+def kind(point: Point) -> str:
+    """The row of the summary that a point belongs to."""
+    words = point.fault.split()
+    return " ".join(word for word in words if not word.isdigit())
+
+
+def summary(points: list[Point]) -> dict[str, str]:
+    """For each kind of fault, how many converged of how many that took place."""
+    took_place = [point for point in points if point.fired]
+    good = Counter(kind(point) for point in took_place if not point.problems)
+    return {name: f"{good[name]} of {count}" for name, count in Counter(map(kind, took_place)).items()}
+
+
+def record(options: argparse.Namespace, began: float, points: list[Point]) -> None:
+    """After every few points, so that what a long run has shown is not lost with it."""
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    took_place = [point for point in points if point.fired]
+    results[f"{options.engine} {options.moves or 'default'}"] = {
+        "command": " ".join(sys.argv),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - began),
+        "points": len(took_place),
+        "converged": sum(not point.problems for point in took_place),
+        "no_such_moment": len(points) - len(took_place),
+        "most_runs": max(point.runs for point in points),
+        "resizes_asked": dict(Counter(str(point.resizes_asked) for point in took_place)),
+        "by_kind": summary(points),
+        "table": [asdict(point) for point in points],
+    }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", default="embedded")
+    parser.add_argument("--engine", default="standin", choices=["standin", "embedded", "native", "docker"])
     parser.add_argument("--most", type=int, default=1000, help="points of one kind at most, but for kills")
     parser.add_argument("--kills", type=int, default=1000, help="events after which the process is killed, at most")
-    parser.add_argument("--only", default="kill,arm,sql,server,job,second")
+    parser.add_argument("--only", default=KINDS)
     parser.add_argument("--moves", choices=["direct", "job", "auto"])
     options = parser.parse_args()
     began = time.monotonic()
-
-    def record(points: list[Point]) -> None:
-        """After every point, so that what a long run has shown is not lost with it."""
-        key = f"{options.engine} {options.moves or 'default'}"
-        results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-        results[key] = {
-            "command": " ".join(sys.argv),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began),
-            "points": len(points),
-            "converged": sum(not point.problems for point in points),
-            "most_runs": max(point.runs for point in points),
-            "table": [asdict(point) for point in points],
-        }
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-
     kinds = set(options.only.split(","))
-    points = drill(options.engine, options.kills, options.most, kinds, options.moves, record)
-    bad = [point for point in points if point.problems]
-    print(f"{len(points)} points, {len(points) - len(bad)} converged")
+    with Drill(options.engine, options.moves) as drill:
+        counted = drill.point("nothing")
+        for number, arguments in enumerate(plan_points(kinds, options.kills, options.most, *counted)):
+            drill.point(**arguments)
+            if number % 10 == 0:
+                record(options, began, drill.points)
+    record(options, began, drill.points)
+    for name, converged in summary(drill.points).items():
+        print(f"{name:<50} {converged}")
+    bad = [point for point in drill.points if point.problems]
+    print(f"{len(drill.points)} points, {len(drill.points) - len(bad)} converged")
     sys.exit(1 if bad else 0)
 
 
