@@ -175,7 +175,7 @@ def _value(connection: psycopg.Connection[Any], table: _Table, value: str) -> tu
     ever."""
     kind = sql.SQL(table.type or "text")
     try:
-        row = connection.execute(tenants_sql.VALUE.format(type=kind), {"value": value}).fetchone()
+        row = connection.execute(tenants_sql.VALUE.format(type=kind, value=sql.Literal(value))).fetchone()
     except psycopg.errors.DataError as error:
         raise UnknownTenant(
             f"{value!r} is no {table.type}, which {table.column} of {table.schema}.{table.table} is",
@@ -183,9 +183,12 @@ def _value(connection: psycopg.Connection[Any], table: _Table, value: str) -> tu
         ) from None
     text, digest = row or ("", 0)
     query = tenants_sql.HAS_ROWS.format(
-        table=sql.Identifier(table.schema, table.table), column=sql.Identifier(table.column or ""), type=kind
+        table=sql.Identifier(table.schema, table.table),
+        column=sql.Identifier(table.column or ""),
+        type=kind,
+        value=sql.Literal(text),
     )
-    there = connection.execute(query, (text,)).fetchone()
+    there = connection.execute(query).fetchone()
     if not there or not there[0]:
         raise UnknownTenant(
             f"No row of {table.schema}.{table.table} has {table.column} = {text}",

@@ -93,9 +93,10 @@ TABLES: LiteralString = """
     WHERE part.colocationid = %s AND part.partmethod = 'h' ORDER BY part.logicalrelid::oid
 """
 
-# The value as its type writes it, and its hash; the type is PostgreSQL's own text for it.
-VALUE = sql.SQL("SELECT CAST(%(value)s AS {type})::text, worker_hash(CAST(%(value)s AS {type}))")
-HAS_ROWS = sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {column} = CAST(%s AS {type}))")
+# The value as its type writes it, and its hash; the type is PostgreSQL's own text for it. The value is a literal: with
+# bound ones a per cent sign in a name would be taken for a placeholder.
+VALUE = sql.SQL("SELECT CAST({value} AS {type})::text, worker_hash(CAST({value} AS {type}))")
+HAS_ROWS = sql.SQL("SELECT EXISTS (SELECT FROM {table} WHERE {column} = CAST({value} AS {type}))")
 
 SHARD: LiteralString = """
     SELECT min(other.shardid) AS shard_id, mine.shardminvalue = mine.shardmaxvalue AS own,
