@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from orchestrator.core.preflight import Check, Facts, Finding, Grade, missing_on_nodes, structure_findings
+from orchestrator.core.preflight_balance import balance_findings
 
 # At least as many of each as moves at once need on a node that gives or takes two, beside Citus' own daemon.
 NEEDED = {
@@ -224,6 +225,7 @@ CHECKS: Mapping[str, Check] = {
     "reached": _reached, "pairs": _pairs, "members": _members, "structure": structure_findings, "versions": _versions,
     "settings": _settings, "disk": _disk, "transactions": _transactions, "leftovers": _leftovers,
     "executors": _executors, "tables": _tables, "owners": _owners, "joining": _joining, "connections": _connections,
+    "balance": balance_findings,
     "database grants": partial(
         _missing, "database grants", "database_grants", "logins that come through that node are refused",
         "repeat the GRANT or REVOKE ON DATABASE there: Citus does not carry it to nodes added later",
