@@ -50,8 +50,9 @@ def _hidden_bytes(facts: Facts, strategy: Strategy, share: float, middle: float)
         return
     yield Finding(
         "base cost", "informs", f"the median of {len(state.shard_groups)} shard groups ({size(int(middle))})",
-        f"{strategy.name} counts each group as {size(strategy.base_cost)} more than it has, so it evens out their number "
-        f"and not their bytes: after a rebalance the fullest node holds {size(fullest)}, and the average is {size(int(share))}",
+        f"{strategy.name} counts each group as {size(strategy.base_cost)} more than it has, so it evens out their "
+        f"number and not their bytes: after a rebalance the fullest node holds {size(fullest)}, and the average is "
+        f"{size(int(share))}",
         "ALTER ROLE the administrator SET citus.rebalancer_by_disk_size_base_cost = '1MB'; `orchestrator preview` "
         "predicts what that does",
     )  # fmt: skip
