@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-pytest_plugins = ["tests.fix_arm", "tests.fix_lab", "tests.fix_project", "tests.fix_pulumi", "tests.fix_standin"]
+pytest_plugins = [
+    "tests.fix_arm",
+    "tests.fix_lab",
+    "tests.fix_plain",
+    "tests.fix_project",
+    "tests.fix_pulumi",
+    "tests.fix_standin",
+]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

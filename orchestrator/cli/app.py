@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from orchestrator.cli.advise_app import register as register_advise
 from orchestrator.cli.moving_options import guard_options, rebalance_options
 from orchestrator.cli.options import json_option, root_folder, stack_option
 from orchestrator.cli.reporting import report
@@ -260,6 +261,7 @@ def lab_down(delete: bool, name: str) -> None:
 
 register(cli)
 register_tenants(cli)
+register_advise(cli)
 cli.add_command(report)
 _root = root_folder
 

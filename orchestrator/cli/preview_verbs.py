@@ -47,7 +47,7 @@ def show_preview(
     asked = _counts(nodes, what_if)
     file, spec, state = _observed(root, stack, stack_given, snapshot)
     wanted = Wanted(True, False, True, **wishes(**moving))
-    price_list = _prices(prices, file)
+    price_list = chosen_prices(prices, file)
     preview = make_preview(
         spec, state, wanted, asked or (spec.nodes,), price_list, defaults_for(spec), target_storage_percent, backup_gb
     )
@@ -128,7 +128,7 @@ def _text(path: Path) -> str:
         raise SnapshotRefused(str(path), f"it cannot be read: {reason}") from None
 
 
-def _prices(path: Path | None, file: stackfile.StackFile | None) -> PriceList:
+def chosen_prices(path: Path | None, file: stackfile.StackFile | None) -> PriceList:
     """As given, else as the stack file names, else those that come with the orchestrator."""
     from orchestrator.core.pricing import shipped_prices
 

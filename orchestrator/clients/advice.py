@@ -18,11 +18,21 @@ from orchestrator.clients import advice_sql as text
 from orchestrator.clients.citus_errors import translated
 from orchestrator.core.advice.facts import Column, Common, Database, ForeignKey, Key, Load, Recorded, Table
 from orchestrator.core.advice.rates import Counters
+from orchestrator.core.errors import Refused
 
 TIMEOUT = 60  # seconds for one statement
 _WITH_STATISTICS = 200  # tables, the largest
 _TOP = 500  # statements by calls, by time and by WAL
+OLDEST = 140000  # server_version_num: pg_stat_wal came with it
 HIDDEN = "<insufficient privilege>"
+
+
+class TooOld(Refused):
+    def __init__(self, database: str, version: str) -> None:
+        super().__init__(
+            f"{database} runs PostgreSQL {version}, which is too old to be read: 14 or newer is needed. Fill in "
+            "`orchestrator advise --questionnaire` instead."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,8 @@ class Seen:
 
     database: Database
     recorded: tuple[Recorded, ...]
-    counters: Counters | None
+    counters: Counters
+    standby: bool
 
 
 class AdviceReader:
@@ -43,6 +54,8 @@ class AdviceReader:
     def read(self) -> Seen:
         with self._reading("Reading the database") as run:
             name, version, number, size, all_stats, standby, most, statements, citus = run(text.ABOUT)[0]
+            if number < OLDEST:
+                raise TooOld(name, version)
             unseen: list[str] = []
             tables = self._tables(run, unseen)
             if citus:
@@ -52,12 +65,9 @@ class AdviceReader:
             load = self._sessions(run, all_stats, most, unseen)
         recorded = self._statements(statements, unseen)
         database = Database(name, version, size, tables, (), load, tuple(unseen), bool(recorded))
-        return Seen(database, recorded, self.counters(number, standby))
+        return Seen(database, recorded, self.counters(standby), standby)
 
-    def counters(self, number: int = 140000, standby: bool = False) -> Counters | None:
-        """None where the server is too old to count its WAL."""
-        if number < 140000:
-            return None
+    def counters(self, standby: bool) -> Counters:
         wal = text.REPLAYED_WAL if standby else text.CURRENT_WAL
         with self._reading("Reading the counters") as run:
             rows = run(sql.SQL(text.COUNTERS).format(wal=sql.SQL(wal)))

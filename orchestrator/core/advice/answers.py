@@ -22,7 +22,7 @@ class Data(Model):
     size_gb: Amount | None = Field(None, description="size of the database, indexes included")
     growth_gb_per_month: Amount | None = Field(None, description="by how much it grows")
     tenancy: Literal["none", "column", "schema"] | None = Field(
-        None, description="how customers or services are kept apart: not at all, by a column, by a schema each"
+        None, description="none, column or schema: how customers or services are kept apart"
     )
     tenant_column: str | None = Field(None, min_length=1, description="that column, for example tenant_id")
     tenants: Annotated[int, Field(ge=0)] | None = Field(None, description="how many there are")
@@ -48,26 +48,26 @@ class Queries(Model):
 class Peak(Model):
     """The load at its highest."""
 
-    cpu_percent: Percent | None = Field(None, description="of the server that there is now")
+    cpu_percent: Percent | None = Field(None, description="of all vCores of server.sku")
     active_sessions: Annotated[int, Field(ge=0)] | None = Field(None, description="sessions at work at one moment")
     wal_mb_per_second: Amount | None = Field(None, description="of the write-ahead log")
     saturated: Literal["none", "cpu", "wal"] | None = Field(
-        None, description="what saturated on the largest server under the expected peak (advise --benchmark says it)"
+        None, description="none, cpu or wal: what saturates on the largest server at the peak (advise --benchmark)"
     )
 
 
 class ServerNow(Model):
     """The server that there is or would be, for CPU and cost."""
 
-    sku: str | None = Field(None, pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$", description="Standard_D8ds_v5")
+    sku: str | None = Field(None, pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$", description="its compute size, for example Standard_D8ds_v5")
     node_sku: str | None = Field(
-        None, pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$", description="of a node of the cluster"
+        None, pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$", description="the same of a node of the cluster"
     )
     nodes: Annotated[int, Field(ge=limit("cluster.nodes").minimum, le=limit("cluster.nodes").maximum)] | None = Field(
-        None, description="of the cluster"
+        None, description="how many nodes the cluster has"
     )
     region: str | None = Field(None, min_length=1, description="Azure's name, for example westus2")
-    high_availability: bool | None = Field(None, description="a standby for every server")
+    high_availability: bool | None = Field(None, description="true or false: a standby for every server")
 
 
 class Answers(Model):
