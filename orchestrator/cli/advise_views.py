@@ -11,7 +11,7 @@ from orchestrator.core.advice.breaks import Break
 from orchestrator.core.advice.candidates import Candidate
 from orchestrator.core.advice.changes import changes
 from orchestrator.core.advice.costs import Costs
-from orchestrator.core.advice.decision import Advice, Reach, amount, months_text
+from orchestrator.core.advice.decision import Advice, Reach, amount, months_text, parts, percent
 from orchestrator.core.advice.facts import Load
 from orchestrator.core.advice.spread import SHARDS
 from orchestrator.core.pricing import Shape
@@ -47,7 +47,8 @@ def sections(report: Report) -> tuple[Section, ...]:
     ]
     if report.database is not None:
         found.append(Section("What was read", tuple(_read(report))))
-    if report.candidates:
+    by_schema = advice.way is not None and advice.way.fit.sharding == "schema"
+    if report.candidates and not by_schema:
         shown = report.candidates[:_MOST]
         found.append(Section("Distribution columns, the best first", tuple(map(_candidate_line, shown))))
     for side in ("flexible server", "elastic cluster"):
@@ -83,7 +84,7 @@ def _reach_line(reach: Reach) -> str:
     most = amount(reach.limit, reach.unit)
     if reach.now is None:
         return f"{title}: not known, of {most}"
-    text = f"{title}: {amount(reach.now, reach.unit)} of {most} ({100 * (reach.ratio or 0):.2g} %)"
+    text = f"{title}: {parts(reach.now, reach.limit, reach.unit)}"
     return text if reach.months is None else f"{text}, reached in {months_text(reach.months)}"
 
 
@@ -117,12 +118,9 @@ def _candidate_line(candidate: Candidate) -> str:
         ("of the data", candidate.covered), ("of the keys", candidate.keys),
         ("of the calls", candidate.routed), ("of the joins", candidate.joined),
     )  # fmt: skip
-    shown = ", ".join(f"{'unknown' if value is None else f'{100 * value:.0f} %'} {name}" for name, value in parts)
-    even = f"fullest of {SHARDS} shards unknown" if candidate.hottest is None else ""
-    even = (
-        even
-        or f"fullest of {SHARDS} shards {100 * (candidate.hottest or 0):.2g} % (even would be {100 / SHARDS:.2g} %)"
-    )
+    shown = ", ".join(f"{'unknown' if value is None else percent(value)} {name}" for name, value in parts)
+    fullest = "unknown" if candidate.hottest is None else percent(candidate.hottest)
+    even = f"fullest of {SHARDS} shards {fullest} (even would be {percent(1 / SHARDS)})"
     tables = [title if name == candidate.name else f"{title} ({name})" for title, name in candidate.columns.items()]
     return f"{candidate.name}: {shown}; {even}; score {candidate.score:.2f}; in {_some(tables)}"
 

@@ -12,6 +12,7 @@ from orchestrator.core.advice.decision import Advice, decide
 from orchestrator.core.advice.facts import Database
 from orchestrator.core.advice.schemas import SchemaFit, schema_fit
 from orchestrator.core.advice.signals import Fit, Signals, answered_fits, row_fit, schemas_fit, signals
+from orchestrator.core.errors import TooManyNodes
 from orchestrator.core.limits import limit
 from orchestrator.core.pricing import PriceList
 
@@ -30,13 +31,16 @@ class Report:
 
 
 def advise(database: Database | None, answers: Answers, prices: PriceList, nodes: int | None = None) -> Report:
-    """`nodes` wins over the answered number, which wins over what the signals need."""
+    """`nodes` wins over the answered number, which wins over what the signals need. Raises TooManyNodes."""
+    known = limit("cluster.nodes")
+    if nodes is not None and nodes > known.maximum:
+        raise TooManyNodes(nodes, known.maximum, known.source, known.as_of)
     nodes = nodes or answers.server.nodes
-    candidates = rank(database, nodes or limit("cluster.nodes").minimum) if database else ()
+    candidates = rank(database, nodes or known.minimum) if database else ()
     schemas = schema_fit(database) if database else None
     seen = signals(database, candidates, answers)
     advice = decide(seen, _fits(candidates, schemas, answers), nodes)
-    if database is not None and advice.nodes != (nodes or limit("cluster.nodes").minimum):
+    if database is not None and advice.nodes != (nodes or known.minimum):
         candidates = rank(database, advice.nodes)
         advice = decide(seen, _fits(candidates, schemas, answers), advice.nodes)
     way = advice.way or next(iter(advice.ways), None)

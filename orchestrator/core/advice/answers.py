@@ -59,7 +59,11 @@ class Peak(Model):
 class ServerNow(Model):
     """The server that there is or would be, for CPU and cost."""
 
-    sku: str | None = Field(None, pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$", description="its compute size, for example Standard_D8ds_v5")
+    sku: str | None = Field(
+        None,
+        pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$",
+        description="its compute size, for example Standard_D8ds_v5",
+    )
     node_sku: str | None = Field(
         None, pattern=r"^Standard_[A-Za-z]+\d+[a-z]*_v\d+$", description="the same of a node of the cluster"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.advice.candidates import Candidate, joined, kept, routed
-from orchestrator.core.advice.decision import Target, Way
+from orchestrator.core.advice.decision import Target, Way, percent
 from orchestrator.core.advice.facts import Column, Database, Table, Usage
 from orchestrator.core.advice.schemas import REGULAR, SchemaFit
 
@@ -41,7 +41,7 @@ def breaks(
                 "elastic cluster",
                 "uneven tenants",
                 "one node is saturated while others idle: a shard is never split over nodes",
-                (f"{way.fit.hottest_in or way.fit.by}: {100 * (way.fit.hottest or 0):.0f} % in one part",),
+                (f"{way.fit.hottest_in or way.fit.by}: {percent(way.fit.hottest or 0)} in one part",),
                 "Isolate the largest tenant on a node of its own (orchestrator isolate), or choose another column.",
             )
         )
@@ -242,7 +242,7 @@ def _statements(usages: Sequence[Usage], database: Database) -> tuple[str, ...]:
     """The most called first, with their share of all calls."""
     whole = sum(usage.calls for usage in database.usages) or 1
     ordered = sorted(usages, key=lambda usage: (-usage.calls, usage.text))
-    return tuple(f"{short(usage.text)} ({usage.calls:,} calls, {100 * usage.calls / whole:.2g} %)" for usage in ordered)
+    return tuple(f"{short(usage.text)} ({usage.calls:,} calls, {percent(usage.calls / whole)})" for usage in ordered)
 
 
 def short(text: str) -> str:

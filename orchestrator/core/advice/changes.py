@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.core.advice.decision import Advice, Condition, Reach, Way, amount, months_text
+from orchestrator.core.advice.decision import Advice, Condition, Reach, Way, amount, months_text, percent
 from orchestrator.core.advice.thresholds import threshold
 
 
@@ -27,7 +27,7 @@ def _distance(reach: Reach) -> str:
     most = amount(reach.limit, reach.unit)
     if reach.now is None:
         return f"{_capital(reach.title)}: from {most} on; not known now."
-    times = f"{reach.limit / reach.now:,.3g} times what it is now" if reach.now else "now there is none"
+    times = f"{_times(reach.limit / reach.now)} what it is now" if reach.now else "now there is none"
     when = f", in {months_text(reach.months)} at the present growth" if reach.months is not None else ""
     soon = f" (or {threshold('horizon'):.0f} months before)" if reach.months is not None else ""
     return f"{_capital(reach.title)}: from {most} on{soon}; {times}{when}."
@@ -43,7 +43,7 @@ def _saturation() -> str:
 def _back_to_one_server(advice: Advice) -> Iterator[str]:
     for reach in advice.reaches:
         if reach.beyond:
-            factor = "" if not reach.ratio or reach.ratio < 1 else f": {reach.ratio:.3g} times that now"
+            factor = "" if not reach.ratio or reach.ratio < 1 else f": {_times(reach.ratio)} that now"
             yield f"{_capital(reach.title)} that stays under {amount(reach.limit, reach.unit)}{factor}."
     if advice.saturated:
         yield f"A largest server that does not saturate its {advice.saturated.upper()} under the expected peak."
@@ -75,7 +75,11 @@ def _wanted(one: Condition, turn: bool = False) -> str:
 
 
 def _number(one: Condition, value: float) -> str:
-    return f"{value:,.0f}" if one.name == "units" else f"{100 * value:.3g} %"
+    return f"{value:,.0f}" if one.name == "units" else percent(value)
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"
 
 
 def _capital(text: str) -> str:

@@ -43,6 +43,8 @@ def costs(advice: Advice, signals: Signals, server: ServerNow, max_connections: 
     if server.region is None:
         assumed.append(f"the region is {location}")
     total = _ahead(signals)
+    if total > _disk(total):
+        assumed.append(f"no disk of one server holds the {total:,.0f} GB that there will be")
     standby = bool(server.high_availability)
     one = Shape(1, sku, location, _disk(total), None, standby)
     many = Shape(advice.nodes, node_sku, location, _disk(total / advice.nodes), None, standby)

@@ -167,11 +167,17 @@ def _conditions(fit: Fit, nodes: int, analytic: bool) -> tuple[Condition, ...]:
 
 
 def amount(value: float, unit: str) -> str:
-    if unit == "GB":
-        return f"{value:,.0f} GB" if value >= 10 else f"{value:.2g} GB"
-    if unit == "%":
-        return f"{100 * value:.3g} %"
-    return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
+    return f"{value:,.0f} {unit}" if value >= 10 or value == 0 else f"{value:.2g} {unit}"
+
+
+def percent(share: float) -> str:
+    if 0 < share < 0.001:
+        return "less than 0.1 %"
+    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.2g} %"
+
+
+def parts(now: float, most: float, unit: str) -> str:
+    return f"{amount(now, '').strip()} of {amount(most, unit)} ({percent(now / most)})"
 
 
 def months_text(months: float) -> str:
@@ -196,8 +202,7 @@ def _need_reasons(reaches: Sequence[Reach], beyond: Sequence[Reach], signals: Si
         nearest = max(known, key=lambda reach: reach.ratio or 0)
         said.append(
             f"One server reaches: the nearest limit is that of {nearest.title}, "
-            f"{amount(nearest.now or 0, nearest.unit)} of {amount(nearest.limit, nearest.unit)} "
-            f"({100 * (nearest.ratio or 0):.2g} %)."
+            f"{parts(nearest.now or 0, nearest.limit, nearest.unit)}."
         )
     elif not said:
         said.append("Nothing is known of size and load, so a flexible server, the default, is taken to reach.")
@@ -207,7 +212,7 @@ def _need_reasons(reaches: Sequence[Reach], beyond: Sequence[Reach], signals: Si
 def _way_reasons(ways: Sequence[Way], way: Way | None, needed: bool, analytic: bool, signals: Signals) -> list[str]:
     said = []
     if analytic:
-        said.append(f"The load is analytic: {100 * (signals.analytic or 0):.0f} % of the time goes to sums and counts.")
+        said.append(f"The load is analytic: {percent(signals.analytic or 0)} of the time goes to sums and counts.")
     if way is not None:
         facts = ", ".join(condition_text(one) for one in way.conditions if one.ok is not None)
         said.append(f"The data can be cut {way.title}: {facts}.")
@@ -236,8 +241,8 @@ def condition_text(one: Condition) -> str:
     if one.value is None:
         return f"{one.text}: unknown"
     share = one.name != "units"
-    shown = f"{100 * one.value:.3g} %" if share else f"{one.value:,.0f}"
-    wanted = f"{100 * one.limit:.3g} %" if share else f"{one.limit:,.0f}"
+    shown = percent(one.value) if share else f"{one.value:,.0f}"
+    wanted = percent(one.limit) if share else f"{one.limit:,.0f}"
     text = f"the largest part has {shown}" if one.name == "hottest" else f"{shown} {one.text}"
     if one.ok:
         return text

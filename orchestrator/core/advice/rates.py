@@ -66,4 +66,6 @@ def since_start(now: Counters, tables: Sequence[Table], load: Load) -> Load:
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds / DAY:.1f} days" if seconds >= DAY else f"{seconds / 3600:.1f} hours"
+    if seconds >= DAY:
+        return f"{seconds / DAY:.1f} days"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
