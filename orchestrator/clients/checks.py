@@ -13,7 +13,7 @@ import psycopg
 
 from orchestrator.clients.citus_errors import translated
 from orchestrator.clients.probe_writes import ProbeWrites, sweep
-from orchestrator.clients.sequences import read_sequences
+from orchestrator.clients.sequences import have_sequences, read_sequences
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events import MoveStarted
 from orchestrator.core.verification import Finding, NodeSequences, sequence_problems
@@ -39,15 +39,11 @@ class MoveChecks:
         try:
             if self._simulated():
                 return ()
-            self._sequences = read_sequences(self._current)
+            self._sequences = read_sequences(self._current) if have_sequences(self._current) else ()
         except OrchestratorError as error:
             return (f"Neither sequences nor probe writes are checked in this run: {error}",)
-        writes = ProbeWrites(self._connect)
-        try:
-            writes.begin()
-        except OrchestratorError as error:
-            return (f"No probe writes are made in this run: {error}",)
-        self._writes = writes
+        self._writes = ProbeWrites(self._connect)
+        self._writes.begin()
         return ()
 
     def moved(self, move: MoveStarted) -> None:

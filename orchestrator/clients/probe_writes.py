@@ -3,8 +3,8 @@
 They go into a distributed schema of their own, one table with a row for each write. It is made when the moves of the
 run are planned already, so nothing that Citus or the planner chooses depends on it, and dropped when they have ended.
 Its shard is moved meanwhile as the services' are, from node to node and in both ways, so writes meet real cut-overs;
-the services' own tables are not touched. Half of the writes enter the cluster through the coordinator, the others
-through each node in turn, and at the end every node is asked for all of them.
+the services' own tables are not touched. Most of the writes enter the cluster through the coordinator, some through
+each node in turn, and at the end every node is asked for all of them.
 
 The ledger is in memory: the process that dies takes its claims with it. What it leaves is a schema of that name with
 that one table, which the next run drops before it looks at anything. Only rights that make services are needed.
@@ -31,7 +31,9 @@ from orchestrator.core.verification import Finding, lost_writes
 
 SCHEMA = "orchestrator_probe"
 # Seconds between two writes, at first and when the run has lasted for a minute; between two moves of the probe's shard.
-EVERY, LATER, MOVE_EVERY = 0.1, 1.0, 10.0
+EVERY, LATER, MOVE_EVERY = 0.2, 1.0, 10.0
+# A write through another node is a new connection there: one of so many.
+THROUGH_NODES = 10
 
 _PREPARE: LiteralString = """
     SELECT set_config('application_name', 'orchestrator probe', false),
@@ -87,14 +89,18 @@ class ProbeWrites:
         self._connect = connect
         self._admin: psycopg.Connection[Any] | None = None
         self._nodes: list[tuple[int, str, int]] = []
-        self._over = threading.Event()
+        self._over, self._failure = threading.Event(), ""
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.acknowledged: list[int] = []
         self.refused = self.moves = 0
 
     def begin(self) -> None:
-        """Raises OrchestratorError where they cannot be made; then there is nothing to close."""
-        self._admin = connection = self._connect()
+        """The moves do not wait for the probe. What keeps it from being made is told by `read_back`."""
+        self._thread.start()
+
+    def _make(self) -> psycopg.Connection[Any]:
+        """Raises OrchestratorError where that cannot be."""
+        connection = self._connect()
         try:
             with translated("prepare the probe writes"):
                 connection.execute(_PREPARE)
@@ -105,18 +111,21 @@ class ProbeWrites:
                 self._nodes = connection.execute(_NODES).fetchall()
         except OrchestratorError:
             connection.close()
-            self._admin = None
             raise
-        self._thread.start()
+        return connection
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
 
     def read_back(self) -> Finding:
         """What every node finds of the acknowledged writes. Ends the writing."""
         began = time.perf_counter()
         self._stop()
         if self._admin is None:
-            return Finding("probe writes", note="none were made")
+            return Finding("probe writes", note=f"none were made: {self._failure or 'the run was over before'}")
         with translated("read the probe writes back"):
-            rows = self._admin.execute(ON_EVERY_NODE, (_FOUND.strip(),)).fetchall()
+            rows = self._connected(self._admin).execute(ON_EVERY_NODE, (_FOUND.strip(),)).fetchall()
         answers = {name: frozenset(map(int, text.split())) for _, name, success, text in rows if success}
         unread = [name for _, name, success, _ in rows if not success]
         silent = tuple(f"probe writes could not be read through node {name}" for name in unread)
@@ -133,11 +142,16 @@ class ProbeWrites:
         """Leaves nothing behind, whatever happened; what cannot be dropped now is dropped by the next run."""
         self._stop()
         if self._admin is not None:
-            with suppress(psycopg.Error, OrchestratorError), self._admin:
-                self._admin.execute("CALL citus_cleanup_orphaned_resources()")
-                sweep(self._admin)
-                self._admin.execute("CALL citus_cleanup_orphaned_resources()")
+            with suppress(psycopg.Error, OrchestratorError), self._connected(self._admin) as connection:
+                sweep(connection)
+                connection.execute("CALL citus_cleanup_orphaned_resources()")
             self._admin = None
+
+    def _connected(self, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+        """The same again where it was lost."""
+        if connection.closed:
+            connection = self._admin = self._connect()
+        return connection
 
     def _stop(self) -> None:
         self._over.set()
@@ -145,6 +159,11 @@ class ProbeWrites:
             self._thread.join(timeout=30)
 
     def _work(self) -> None:
+        try:
+            self._admin = self._make()
+        except OrchestratorError as error:
+            self._failure = str(error)
+            return
         began = time.monotonic()
         while not self._over.is_set():
             # Connections that are lost are made anew; what was under way then was not acknowledged.
@@ -173,7 +192,7 @@ class ProbeWrites:
         """An acknowledged write is one that was answered, through whichever node."""
         number = len(self.acknowledged) + self.refused + 1
         self.refused += 1
-        if number % 2:
+        if number % THROUGH_NODES != 2:
             writer.execute(_WRITE, (number, number))
         else:
             _, host, port = next(through)

@@ -29,6 +29,20 @@ _SEQUENCES: LiteralString = """
     )::text
 """
 
+_ANY: LiteralString = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_dist_object known
+        JOIN pg_catalog.pg_class class ON class.oid = known.objid AND class.relkind = 'S'
+        WHERE known.classid = 'pg_catalog.pg_class'::regclass)
+"""
+
+
+def have_sequences(connection: Callable[[], psycopg.Connection[Any]]) -> bool:
+    """Whether any distributed table has one: asking every node takes a connection to each."""
+    with translated("look for sequences"):
+        row = connection().execute(_ANY).fetchone()
+    return bool(row and row[0])
+
 
 def read_sequences(connection: Callable[[], psycopg.Connection[Any]]) -> tuple[NodeSequences, ...]:
     """One answer for each node."""

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from orchestrator.core.errors import VerificationFailed
-from orchestrator.core.events import MoveEnded, MoveStarted, Notice, Verified
+from orchestrator.core.events import MoveEnded, MoveStarted, Notice, Verified, Waiting
 from orchestrator.core.verification import Finding
 from orchestrator.workflow.protocols import Checks
-from orchestrator.workflow.waiting import Run, when_connected
+from orchestrator.workflow.waiting import NO_TIMEOUT, Run, when_connected
 
 T = TypeVar("T")
+# A node that does not answer for a moment is no problem; what is lost stays lost.
+LOOKS, BETWEEN_LOOKS = 3, 1.0
 
 
 def checked(number: int, checks: Checks | None, moves: Run[T]) -> Run[T]:
@@ -26,6 +28,11 @@ def checked(number: int, checks: Checks | None, moves: Run[T]) -> Run[T]:
     try:
         result = yield from _watched(checks, moves)
         findings = yield from when_connected(checks.end, "check what was moved")
+        for _ in range(LOOKS - 1):
+            if not any(found.problems for found in findings):
+                break
+            yield Waiting(BETWEEN_LOOKS, "look again at what is not as it was", NO_TIMEOUT)
+            findings = yield from when_connected(checks.end, "check what was moved")
     finally:
         checks.close()
     yield from _told(number, findings)

@@ -1,0 +1,112 @@
+"""What does verification cost? The same moves with `--verify off` and as by default, in turn, on real Citus.
+
+    uv run --all-extras python bench/verify.py [--small] [--only tiny large]
+
+`tiny`: many schemas of one small table, `large`: few of some 100 MB each; two nodes become four, and the same shard
+groups are moved there and back again (`rebalance --undo`), each way as often without verification as with it: off,
+default, default, off. The time is that of the whole step of the moves: both copies of each group compared, sequences
+and probe writes. The comparison of all nodes' structure at the end is made in either case and told beside it. Writes
+bench/results/verify.json. Cleans up after itself; under six minutes (`--small`: under one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from moves import load
+from overhead import Lab
+
+RESULTS = Path(__file__).parent / "results" / "verify.json"
+MB = 2**20
+# There, back, there, back: each way once without and once with.
+ORDER = ("off", "quick", "quick", "off")
+FULL = {"tiny": ([0] * 120, 3), "large": ([150 * MB] * 12, 2)}
+SMALL = {"tiny": ([0] * 24, 1), "large": ([20 * MB] * 8, 1)}
+
+
+def moved(lab: Lab, verify: str, back: bool) -> dict[str, Any]:
+    """One block: all moves there, or all of them back."""
+    arguments = ["rebalance", "--yes", "--json", "--verify", verify]
+    if back:
+        arguments += ["--undo", str(json.loads(lab.run("runs", "--json"))[0]["run"])]
+    else:
+        arguments += ["--moves", "direct"]
+    report = json.loads(lab.run(*arguments))
+    step = next(step for step in report["steps"] if "direct move" in step["title"])
+    return {
+        "verify": verify,
+        "way": "back" if back else "there",
+        "moves": len(report["moves"]),
+        "seconds": step["seconds"],
+        "longest_write_pause_ms": max(round(1000 * (move["write_pause_seconds"] or 0)) for move in report["moves"]),
+        "parts": {check["mode"]: check["seconds"] for check in report["verification"]},
+    }
+
+
+def measure(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
+    os.environ["ORCHESTRATOR_LAB_HOME"] = str(folder / "labs")
+    lab = Lab(folder, "native", 2)
+    try:
+        load(lab, "s", sizes)
+        lab.run("scale-out", "--nodes", "4", "--no-rebalance", "--yes")
+        # The first moves of a cluster are those of cold caches.
+        for back in (False, True):
+            moved(lab, "off", back)
+        blocks = []
+        for _ in range(rounds):
+            for place, verify in enumerate(ORDER):
+                blocks.append(moved(lab, verify, back=place % 2 == 1))
+                print(json.dumps(blocks[-1]), flush=True)
+    finally:
+        lab.run("lab", "down", "--delete")
+    off, default = ([block["seconds"] for block in blocks if block["verify"] == verify] for verify in ("off", "quick"))
+    structure = statistics.median(block["parts"]["structure"] for block in blocks)
+    return {
+        "groups": len(sizes),
+        "bytes_each": sizes[0],
+        "moves_in_a_block": blocks[0]["moves"],
+        "seconds_off": off,
+        "seconds_default": default,
+        "share_of_the_move_time": round(sum(default) / sum(off) - 1, 3),
+        "structure_seconds": structure,
+        "share_with_structure": round((sum(default) + structure * len(default)) / sum(off) - 1, 3),
+        "blocks": blocks,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a try of the script itself; writes no result")
+    parser.add_argument("--only", nargs="*", choices=list(FULL), default=list(FULL))
+    options = parser.parse_args()
+    known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    for kind in options.only:
+        sizes, rounds = (SMALL if options.small else FULL)[kind]
+        with tempfile.TemporaryDirectory(prefix="orchestrator-verify-", dir="/var/tmp") as name:
+            path = Path(name)
+            path.chmod(0o711)
+            known[kind] = measure(path, sizes, rounds) | {
+                "load_average": round(os.getloadavg()[1], 1),
+                "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        known["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python {sys.version.split()[0]}"
+        known["command"] = "uv run --all-extras python bench/verify.py"
+        print(
+            json.dumps({name: value for name, value in known[kind].items() if name != "blocks"}, indent=1), flush=True
+        )
+        if not options.small:
+            RESULTS.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
