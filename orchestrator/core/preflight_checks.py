@@ -14,6 +14,8 @@ NEEDED = {
     "max_replication_slots": (2, "logical moves cannot make their slot"),
     "max_wal_senders": (2, "logical moves cannot read their source"),
     "max_logical_replication_workers": (2, "logical moves have nobody who copies"),
+    # Citus replaces a 0 by twice max_connections when it is loaded.
+    "max_prepared_transactions": (4, "moves at once cannot be committed on all nodes and are rolled back"),
 }
 # Citus refuses a move that would leave less free on its target (citus.desired_percent_disk_available_after_move).
 FREE_PERCENT = 10
@@ -73,9 +75,6 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         if settings.get("wal_level", "logical") != "logical":
             consequence = f"wal_level is {settings['wal_level']}: logical moves are refused"
             yield Finding("wal_level", "stops", f"node {node.name}", consequence, PARAMETER)
-        if settings.get("max_prepared_transactions", "1") == "0":
-            consequence = "max_prepared_transactions is 0: no move can be committed on all nodes"
-            yield Finding("prepared transactions", "stops", f"node {node.name}", consequence, PARAMETER)
         for name, (least, consequence) in NEEDED.items():
             free = int(settings.get(name, "999")) - (node.used_slots if name == "max_replication_slots" else 0)
             if free < least:
@@ -136,7 +135,8 @@ def _leftovers(facts: Facts) -> Iterator[Finding]:
             )
         for name in node.orphans:
             consequence = "no metadata knows this shard; it takes space, and a move there fails"
-            yield Finding("orphaned shards", "warns", f"{name} on node {node.name}", consequence, clean)
+            fix = f"{clean}; what stays: SET citus.enable_manual_changes_to_shards TO on; DROP TABLE {name} there"
+            yield Finding("orphaned shards", "warns", f"{name} on node {node.name}", consequence, fix)
 
 
 def _executors(facts: Facts) -> Iterator[Finding]:
