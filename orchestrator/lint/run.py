@@ -42,7 +42,7 @@ def declared_tables(services: Sequence[ServiceSpec]) -> Tables:
 
 
 def statement_findings(statement: Statement, tables: Tables) -> Iterator[tuple[str, str]]:
-    yield from session_findings(statement)
+    yield from session_findings(statement, tables)
     yield from table_findings(statement, tables)
     yield from query_findings(statement, tables)
     yield from lock_findings(statement, tables)

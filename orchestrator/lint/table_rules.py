@@ -142,12 +142,10 @@ def _numbering(table: Table, column: Any, tables: Tables) -> Iterator[Found]:
 
 def lock_findings(statement: Statement, tables: Tables) -> Iterator[Found]:
     """Only for tables that were there before: nobody writes to one that the same files make."""
-    tree = statement.tree
     what = _strong_lock(statement)
     if what is None:
         return
-    relations = tree.relations if statement.kind in {"LockStmt", "TruncateStmt"} else (tree.relation,)
-    for relation in relations or ():
+    for relation in _locked(statement):
         if relation is None or enum(relation.relpersistence) == "t":
             continue
         if _table(statement, relation, tables).made is None:
@@ -158,14 +156,52 @@ def lock_findings(statement: Statement, tables: Tables) -> Iterator[Found]:
             )
 
 
+# PostgreSQL documentation, "Explicit Locking": each takes ACCESS EXCLUSIVE.
+_EXCLUSIVE = {"TruncateStmt": "TRUNCATE", "ClusterStmt": "CLUSTER", "DropStmt": "DROP TABLE", "ReindexStmt": "REINDEX",
+              "VacuumStmt": "VACUUM FULL"}  # fmt: skip
+
+
+def _exclusive(statement: Statement) -> str | None:
+    """None for those of their kinds that lock no table, or lock it less."""
+    tree = statement.tree
+    options = {option.defname for option in getattr(tree, "params", None) or getattr(tree, "options", None) or ()}
+    if statement.kind == "DropStmt" and enum(tree.removeType) != "OBJECT_TABLE":
+        return None
+    if statement.kind == "ReindexStmt" and (tree.relation is None or "concurrently" in options):
+        return None
+    if statement.kind == "VacuumStmt" and "full" not in options:
+        return None
+    return _EXCLUSIVE[statement.kind]
+
+
+def _locked(statement: Statement) -> list[Any]:
+    """The relations that are locked, as far as the statement names them."""
+    tree = statement.tree
+    if statement.kind in {"LockStmt", "TruncateStmt"}:
+        return list(tree.relations or ())
+    if statement.kind == "VacuumStmt":
+        return [item.relation for item in tree.rels or ()]
+    if statement.kind == "DropStmt":
+        return [_named(item) for item in tree.objects]
+    return [tree.relation]
+
+
+def _named(names: Any) -> Any:
+    """A table as DROP names it, as a relation."""
+    from pglast.ast import RangeVar
+
+    parts = strings(names)
+    return RangeVar(schemaname=parts[-2] if len(parts) > 1 else None, relname=parts[-1], relpersistence="p")
+
+
 def _strong_lock(statement: Statement) -> str | None:
     tree = statement.tree
     if statement.kind == "LockStmt" and tree.mode >= _SHARE_LOCK:
         return "LOCK TABLE"
     if statement.kind == "IndexStmt" and not tree.concurrent:
         return "CREATE INDEX without CONCURRENTLY"
-    if statement.kind == "TruncateStmt":
-        return "TRUNCATE"
+    if statement.kind in _EXCLUSIVE:
+        return _exclusive(statement)
     if statement.kind == "AlterTableStmt" and enum(tree.objtype) == "OBJECT_TABLE":
         return None if all(enum(command.subtype) in _LIGHT for command in tree.cmds) else "ALTER TABLE"
     if statement.kind == "RenameStmt" and enum(tree.renameType) in {"OBJECT_TABLE", "OBJECT_COLUMN"}:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.lint.tree import Statement, calls, enum, function_name, kind, literal
+from orchestrator.lint.tree import Statement, calls, enum, function_name, kind, literal, walk
+
+HOLD = 0x0020  # CURSOR_OPT_HOLD, parsenodes.h
 
 
 @dataclass
@@ -34,6 +36,9 @@ class Tables:
     default_columns: dict[str | None, str] = field(default_factory=dict)
     references: set[tuple[str | None, str]] = field(default_factory=set)
     known: list[Table] = field(default_factory=list)
+    # By file: temporary tables and cursors that outlive the transaction that made them.
+    temporary: set[tuple[str, str]] = field(default_factory=set)
+    held: set[tuple[str, str]] = field(default_factory=set)
 
     def find(self, schema: str | None, name: str) -> Table | None:
         same = [table for table in self.known if table.name == name]
@@ -44,6 +49,11 @@ class Tables:
 
     def tenant(self, schema: str | None) -> bool:
         return schema in self.tenant_schemas
+
+    def local(self, schema: str | None, name: str) -> bool:
+        """Known, and neither distributed nor copied: only the coordinator has it."""
+        table = self.find(schema, name)
+        return table is not None and not (table.distributed or table.reference or self.tenant(table.schema))
 
     def touch(self, schema: str | None, name: str) -> Table:
         found = self.find(schema, name)
@@ -62,11 +72,36 @@ def gather(statements: Iterable[Statement], tables: Tables) -> None:
             by_setting = bool(tree.args) and str(literal(tree.args[0])).lower() in {"on", "true", "1"}
         elif statement.kind == "CreateSchemaStmt" and by_setting:
             tables.tenant_schemas.add(tree.schemaname or tree.authrole.rolename)
+        elif statement.kind == "DeclareCursorStmt" and tree.options & HOLD:
+            tables.held.add((statement.path, tree.portalname))
+        elif (name := temporary(tree)) is not None:
+            tables.temporary.add((statement.path, name))
         elif statement.kind == "CreateStmt":
             _created(statement, tables)
         else:
             for call in calls(tree):
                 _called(statement, call, tables)
+
+
+def temporary(tree: Any) -> str | None:
+    """The name of what is temporary and outlives its transaction; None for a statement that makes no such thing."""
+    for node in walk(tree):
+        relation = None
+        if kind(node) == "CreateStmt" and enum(node.oncommit) != "ONCOMMIT_DROP":
+            relation = node.relation
+        elif kind(node) == "IntoClause" and enum(node.onCommit) != "ONCOMMIT_DROP":
+            relation = node.rel
+        elif kind(node) == "ViewStmt":
+            relation = node.view
+        elif kind(node) == "CreateSeqStmt":
+            relation = node.sequence
+        if relation is not None and is_temporary(relation):
+            return str(relation.relname)
+    return None
+
+
+def is_temporary(relation: Any) -> bool:
+    return enum(relation.relpersistence) == "t" or relation.schemaname == "pg_temp"
 
 
 def _created(statement: Statement, tables: Tables) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.core.advice.facts import Class, Query, Recorded, Table, Usage
-from orchestrator.lint.query_rules import Query as Reader
+from orchestrator.lint.queries import Query as Reader
 from orchestrator.lint.session_rules import session_findings
 from orchestrator.lint.tables import Table as Known
 from orchestrator.lint.tables import Tables

@@ -72,7 +72,9 @@ def prepare(place: Place) -> None:
 
 
 def clean(place: Place) -> None:
+    """Also what a pool still has of the probe's sessions: they would outlive the role, and fail."""
     with place.connect(place.direct) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lint_probe'")
         for schema in ("lx", "lr", "la", "lb", "lint_new", "lint_renamed"):
             admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
         for role in ("lint_probe", "lint_other", "lint_new_role"):
@@ -163,12 +165,36 @@ def _end_sessions(place: Place) -> None:
             return
 
 
-COUNTS = """
-    SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_namespace), (SELECT count(*) FROM pg_proc),
-           (SELECT count(*) FROM pg_type), (SELECT count(*) FROM pg_roles), (SELECT count(*) FROM pg_trigger),
-           (SELECT count(*) FROM pg_auth_members), (SELECT count(*) FROM pg_db_role_setting),
-           (SELECT count(*) FROM pg_attribute), (SELECT string_agg(nspname, ',' ORDER BY oid) FROM pg_namespace),
-           (SELECT string_agg(relacl::text, ',' ORDER BY oid) FROM pg_class)
+# What a node's catalogs hold of what users make: names, columns, rights, comments, and everything with an owner.
+CATALOG = """
+    SELECT md5(string_agg(line, ',' ORDER BY line)) FROM (
+        SELECT concat('class', relname, relnamespace::regnamespace, relowner, relacl, relrowsecurity) AS line
+        FROM pg_class WHERE oid >= 16384 AND relnamespace::regnamespace::text !~ '^pg_(toast|temp)'
+        UNION ALL
+        SELECT concat('attribute', attrelid::regclass, attname, atttypid, attnotnull) FROM pg_attribute a
+        JOIN pg_class c ON c.oid = attrelid
+        WHERE attrelid >= 16384 AND relnamespace::regnamespace::text !~ '^pg_(toast|temp)'
+        UNION ALL SELECT concat('schema', nspname, nspowner, nspacl) FROM pg_namespace
+            WHERE nspname !~ '^pg_(toast|temp)'
+        UNION ALL SELECT concat('function', oid::regprocedure, proowner, proacl, procost) FROM pg_proc
+        UNION ALL SELECT concat('role', oid, rolname, rolcanlogin) FROM pg_roles
+        UNION ALL SELECT concat('member', roleid, member) FROM pg_auth_members
+        UNION ALL SELECT concat('setting', s) FROM pg_db_role_setting s
+        UNION ALL SELECT concat('comment', objoid, objsubid, description) FROM pg_description WHERE objoid >= 2200
+        UNION ALL SELECT concat('type', typname, typnamespace) FROM pg_type
+            WHERE oid >= 16384 AND typnamespace::regnamespace::text !~ '^pg_(toast|temp)'
+        UNION ALL SELECT concat('rule', rulename, ev_class) FROM pg_rewrite WHERE oid >= 16384
+        UNION ALL SELECT concat('policy', polname, polrelid) FROM pg_policy
+        UNION ALL SELECT concat('trigger', tgname, tgrelid, tgenabled) FROM pg_trigger
+        UNION ALL SELECT concat('cast', castsource, casttarget) FROM pg_cast WHERE oid >= 16384
+        UNION ALL SELECT concat('operator', oprname, oprnamespace) FROM pg_operator WHERE oid >= 16384
+        UNION ALL SELECT concat('collation', collname) FROM pg_collation WHERE oid >= 16384
+        UNION ALL SELECT concat('search', cfgname) FROM pg_ts_config WHERE oid >= 16384
+        UNION ALL SELECT concat('statistics', stxname, stxrelid) FROM pg_statistic_ext
+        UNION ALL SELECT concat('default', defaclrole, defaclnamespace, defaclacl) FROM pg_default_acl
+        UNION ALL SELECT concat('publication', pubname) FROM pg_publication
+        UNION ALL SELECT concat('extension', extname) FROM pg_extension
+    ) lines
 """
 
 
@@ -176,17 +202,19 @@ def ddl(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
     """On a node that is not the coordinator: refused, or done there while the coordinator knows nothing of it."""
     _fresh(place)
     with place.connect(place.worker) as worker, place.connect(place.direct) as coordinator:
-        before, there = (node.execute(COUNTS).fetchone() for node in (coordinator, worker))
+        before, there = (node.execute(CATALOG).fetchone() for node in (coordinator, worker))
         try:
             worker.execute(entry["sql"])
         except psycopg.Error as error:
             return ["EC301"], str(error).split("\n")[0]
-        changed = coordinator.execute(COUNTS).fetchone() != before
-        alone = worker.execute(COUNTS).fetchone() != there and not changed and "TEMP" not in entry["sql"]
-        with suppress(psycopg.Error):
-            if alone:
+        changed = coordinator.execute(CATALOG).fetchone() != before
+        alone = worker.execute(CATALOG).fetchone() != there and not changed
+        if alone:
+            with suppress(psycopg.Error):
                 worker.execute("DROP SCHEMA IF EXISTS lint_new CASCADE")
-        return (["EC301"], "only this node knows of it") if alone else ([], "done, as on the coordinator")
+    if alone or changed:
+        prepare(place)
+    return (["EC301"], "only this node knows of it") if alone else ([], "done, as on the coordinator")
 
 
 def query(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:

@@ -19,8 +19,9 @@ def found_in(entry: dict[str, Any]) -> set[str]:
     gather(_parsed((CORPUS / "prelude.sql").read_text("utf-8"), "direct"), tables)
     for table in tables.known:
         table.made = None
+    before = [statement for text in entry.get("setup", ()) for statement in _parsed(text, entry["port"])]
     statements = _parsed(entry["sql"], entry["port"])
-    gather(statements, tables)
+    gather(before + statements, tables)
     found = {rule for statement in statements for rule, _ in statement_findings(statement, tables)}
     # Every table statement locks its table; only the experiment with an open transaction is about that.
     return found if entry["probe"] == "cutover" else found - {"EC401"}
@@ -40,7 +41,10 @@ def measure(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "command": "uv run --extra lab python bench/lint.py",
         "statements": len(entries),
         "held_out": _score([entry for entry in entries if entry.get("held_out") == latest]),
-        "held_out_before": _score([entry for entry in entries if 0 < entry.get("held_out", 0) < latest]),
+        "held_out_before": {
+            str(number): _score([entry for entry in entries if entry.get("held_out") == number])
+            for number in range(1, latest)
+        },
         "seen_while_written": _score([entry for entry in entries if not entry.get("held_out")]),
         "rules": _by_rule(entries),
         "wrong": [miss for entry in entries if (miss := _miss(entry))],
