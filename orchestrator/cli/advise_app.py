@@ -12,6 +12,10 @@ from orchestrator.cli.options import root_folder
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
+# Options of the benchmark alone, and of the advice alone.
+LOAD = ("statements", "script", "seconds", "max_clients", "commit", "yes")
+ADVICE = ("answers", "watch", "nodes", "prices")
+
 
 @click.command()
 @click.option(
@@ -28,19 +32,46 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--prices", type=FILE, help="Price file.  [default: the one that is included]")
 @click.option("--json", "form", flag_value="json", help="One JSON document on stdout.")
 @click.option("--markdown", "form", flag_value="markdown", help="A page in Markdown.")
+@click.option("--benchmark", is_flag=True, help="Load the server with rising clients until it saturates. Asks first.")
+@click.option(
+    "--statements", type=click.IntRange(1), default=5, show_default=True, help="So many of its top writing statements."
+)
+@click.option("--script", type=FILE, help="A script of pgbench instead.")
+@click.option("--seconds", type=click.FloatRange(1), default=10, show_default=True, help="For each number of clients.")
+@click.option("--max-clients", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--commit", is_flag=True, help="Keep what the benchmark changes, instead of rolling it back.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def advise(context: click.Context, /, questionnaire: bool, **options: Any) -> None:
+def advise(context: click.Context, /, questionnaire: bool, benchmark: bool, **options: Any) -> None:
     """Flexible server or elastic cluster, sharded by what, with reasons, numbers, what breaks and what it costs.
 
     Reads a running PostgreSQL or a questionnaire; changes nothing. docs/advise.md says how it decides.
     """
-    from orchestrator.cli import advise_verbs
-
     if questionnaire:
-        advise_verbs.print_questionnaire()
+        from orchestrator.cli.advise_verbs import print_questionnaire
+
+        print_questionnaire()
         return
+    _only_together(context, benchmark)
+    load = {name: options.pop(name) for name in LOAD}
     environment = context.get_parameter_source("url") is click.core.ParameterSource.ENVIRONMENT
-    sys.exit(advise_verbs.show_advice(root_folder(), from_environment=environment, **options))
+    if benchmark:
+        from orchestrator.cli.bench_verbs import run_benchmark
+
+        where = {name: options[name] for name in ("url", "stack")}
+        as_json = options["form"] == "json"
+        sys.exit(run_benchmark(root_folder(), from_environment=environment, as_json=as_json, **where, **load))
+    from orchestrator.cli.advise_verbs import show_advice
+
+    sys.exit(show_advice(root_folder(), from_environment=environment, **options))
+
+
+def _only_together(context: click.Context, benchmark: bool) -> None:
+    """An option that would be ignored is refused."""
+    for name in ADVICE if benchmark else LOAD:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} {'does not go' if benchmark else 'only goes'} with --benchmark.")
 
 
 def register(group: click.Group) -> None:

@@ -1,0 +1,186 @@
+"""The benchmark: what is run, that nothing stays, and what is said to be used up."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.core.advice.bench import Step, flat, knee, saturated, verdict
+from tests.advice.shapes import BY_COLUMN
+from tests.fix_lab import Project
+from tests.fix_plain import Plain
+from tests.fix_standin import await_true
+
+SCRIPT = """-- one transfer; the semicolon; here is a comment
+\\set scale 3
+\\set account random(1, 100 * :scale)
+\\set amount random(-5, 5)
+BEGIN;
+UPDATE accounts SET balance = balance + :amount, note = ':amount; it''s text' WHERE id = :account;
+INSERT INTO history (account, amount)
+VALUES (:account, :amount::bigint);
+END;
+"""
+
+
+@pytest.fixture
+def bank(plain: Plain) -> Plain:
+    plain.run([
+        "CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint, note text)",
+        "INSERT INTO accounts SELECT i, 0, '' FROM generate_series(1, 300) i",
+        "CREATE TABLE history (account bigint, amount bigint)",
+    ])  # fmt: skip
+    return plain
+
+
+def contents(plain: Plain, *tables: str) -> list[Any]:
+    with closing(plain.connect()) as connection:
+        return [connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2".encode()).fetchall() for table in tables]
+
+
+def test_a_script_runs_and_is_rolled_back(project: Project, bank: Plain) -> None:
+    (project.folder / "s.sql").write_text(SCRIPT)
+    before = contents(bank, "accounts", "history")
+    run = project.call(
+        "advise", "--benchmark", "--script", "s.sql", "--seconds", "1", "--max-clients", "2", "--yes", "--json",
+        env=bank.environment,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    steps = json.loads(run.stdout)["steps"]
+    assert [step["clients"] for step in steps] == [1, 2]
+    assert all(step["transactions"] > 10 and not step["errors"] for step in steps), steps
+    assert all(step["wal_bytes"] > 0 for step in steps)
+    assert "2 clients:" in run.stderr
+    assert contents(bank, "accounts", "history") == before
+
+
+def test_what_is_to_be_kept_is_kept(project: Project, bank: Plain) -> None:
+    (project.folder / "s.sql").write_text(SCRIPT)
+    run = project.call(
+        "advise", "--benchmark", "--script", "s.sql", "--seconds", "1", "--max-clients", "1", "--yes", "--json",
+        "--commit", env=bank.environment,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    accounts, history = contents(bank, "accounts", "history")
+    assert len(history) >= json.loads(run.stdout)["steps"][0]["transactions"]
+    assert sum(row[1] for row in accounts) == sum(row[1] for row in history)
+    assert {row[2] for row in accounts} == {"", ":amount; it's text"}
+
+
+def test_the_users_own_statements_run_with_values_that_are_there(
+    project: Project, plain_databases: Callable[[], Plain]
+) -> None:
+    plain = BY_COLUMN.make(plain_databases())
+    tables = ("orders", "order_items", "invoices", "tenants")
+    before = contents(plain, *tables)
+    run = project.call(
+        "advise", "--benchmark", "--seconds", "1", "--max-clients", "2", "--yes", "--json", env=plain.environment
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Runs: UPDATE orders SET status = $1 WHERE tenant_id = $2 AND id = $3 (20 calls)." in run.stderr
+    assert "Left out: INSERT INTO orders VALUES" in run.stderr
+    for step in json.loads(run.stdout)["steps"]:
+        assert step["transactions"] > 10
+        assert step["errors"] == {}
+    assert contents(plain, *tables) == before
+
+
+def test_inserted_rows_get_keys_that_are_not_there_yet(project: Project, bank: Plain) -> None:
+    insert = "INSERT INTO accounts (id, balance, note) VALUES ({0}, {0}, 'x')"
+    bank.run([insert.format(number) for number in range(1000, 1020)])
+    run = project.call(
+        "advise", "--benchmark", "--seconds", "1", "--max-clients", "1", "--yes", "--json", env=bank.environment
+    )
+    assert run.returncode == 0, run.stderr
+    step = json.loads(run.stdout)["steps"][0]
+    assert step["transactions"] > 10
+    assert step["errors"] == {}
+
+
+def test_nobody_is_asked_nothing_is_run(project: Project, bank: Plain) -> None:
+    (project.folder / "s.sql").write_text(SCRIPT)
+    run = project.call("advise", "--benchmark", "--script", "s.sql", env=bank.environment)
+    assert run.returncode == 2
+    assert "--yes" in run.stderr
+    assert contents(bank, "history") == [[]]
+
+
+def test_an_interruption_ends_every_transaction_and_connection(project: Project, bank: Plain) -> None:
+    (project.folder / "s.sql").write_text(SCRIPT)
+    made = replace(project, environment=project.environment | bank.environment)
+    run = made.start("advise", "--benchmark", "--script", "s.sql", "--seconds", "60", "--yes")
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'orchestrator benchmark'"
+    with closing(bank.connect()) as connection:
+
+        def there() -> int:
+            row = connection.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+        await_true(lambda: there() >= 3, 60)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=30)
+        assert run.returncode == 130, err
+        assert "Traceback" not in err
+        await_true(lambda: there() == 0)
+    assert contents(bank, "history") == [[]]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("\\sleep 5 ms", "s.sql:2: \\sleep is not supported"),
+        ("\\set x random_gaussian(1, 5, 2.5)", "s.sql:2: \\set x cannot be computed"),
+        ("\\set x :nowhere + 1", "s.sql:2: :nowhere has no value yet"),
+        ("SELECT :nowhere;", "s.sql:2: :nowhere has no value"),
+        ("\\set x 1.5", "s.sql:2: \\set x cannot be computed"),
+    ],
+)
+def test_what_pgbench_knows_and_this_does_not_is_refused(project: Project, bank: Plain, line: str, said: str) -> None:
+    (project.folder / "s.sql").write_text(f"SELECT 1;\n{line}\n")
+    run = project.call("advise", "--benchmark", "--script", "s.sql", "--yes", env=bank.environment)
+    assert run.returncode == 2
+    assert said in run.stderr
+
+
+def test_options_that_would_be_ignored_are_refused(project: Project) -> None:
+    assert "only goes with --benchmark" in project.call("advise", "--commit").stderr
+    assert "does not go with --benchmark" in project.call("advise", "--benchmark", "--watch", "5").stderr
+
+
+def step(clients: int, rate: float, **more: Any) -> Step:
+    return Step(clients, 10.0, int(rate * 10), **more)
+
+
+def test_the_knee_is_where_more_clients_bring_no_more() -> None:
+    steps = [step(1, 100), step(2, 195), step(4, 300), step(8, 305), step(16, 310)]
+    assert flat(steps)
+    assert knee(steps).clients == 4
+    assert not flat(steps[:3])
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"cpu": 0.97, "driver": 0.5}, "cpu"),
+        ({"cpu": 0.97, "driver": 0.95}, "client"),
+        ({"cpu": 0.5, "driver": 0.3, "waits": {"IO:WalSync": 50, "CPU": 50}}, "wal"),
+        ({"cpu": 0.5, "driver": 0.3, "waits": {"Lock:transactionid": 50, "CPU": 50}}, "locks"),
+        ({"driver": 0.3, "waits": {"IO:DataFileRead": 90, "CPU": 10}}, "unknown"),
+    ],
+)
+def test_what_is_used_up_is_named(more: dict[str, Any], what: str) -> None:
+    steps = [step(1, 100), step(2, 101), step(4, 102, **more)]
+    assert saturated(steps) == what
+    assert saturated(steps[:2]) == "none"
+
+
+def test_the_signal_for_a_cluster_is_only_cpu_or_wal() -> None:
+    flat_steps = [step(1, 100), step(2, 101)]
+    assert any("peak.saturated: cpu" in one for one in verdict([*flat_steps, step(4, 102, cpu=0.99)]))
+    assert not any("peak.saturated" in one for one in verdict([*flat_steps, step(4, 102, driver=0.99)]))
