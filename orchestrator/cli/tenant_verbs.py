@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import stackfile
+from orchestrator.cli.checking import checks
 from orchestrator.cli.preflight_verbs import PreflightStops, findings
 from orchestrator.cli.running import Output, confirm, execute, print_json
 from orchestrator.cli.session import Session, open_session
@@ -61,8 +62,9 @@ def set_tracking(root: Path, stack: str, track: str, yes: bool, as_json: bool) -
     """Returns 0 also when it was so already."""
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=True, lock=False) as session:
-        if session.control is None:
-            raise Refused("Server parameters are set through Azure's control plane, which this stack has none of.")
+        state = drive(observe(session.world), lambda _: None)
+        if state.simulated or session.control is None:
+            raise Refused("Placement is simulated here, so there is nothing to count. Nothing was changed.")
         confirm(yes, f"Set the server parameter {TRACK} = {track}?")
         refused = drive(set_all(session.control, {TRACK: track}), lambda _: None)
     if refused:
@@ -107,7 +109,8 @@ def isolate_tenant(
         if dry_run:
             return _show(session, wanted, as_json)
         output = Output(as_json, as_events)
-        return execute(session, "isolate", wanted, output, yes=yes, preflight=lambda now: _preflight(session, now))
+        with checks(session, moving["verify"]):
+            return execute(session, "isolate", wanted, output, yes=yes, preflight=lambda now: _preflight(session, now))
 
 
 def _heats(session: Session, state: ClusterState) -> tuple[TenantHeat, ...]:

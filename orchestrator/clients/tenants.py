@@ -61,7 +61,8 @@ def read_heat(connection: psycopg.Connection[Any], groups: Sequence[ShardGroup])
     by_id = {group.shard_id: group for group in groups}
     with translated("read the tenants"), connection.cursor(row_factory=dict_row) as cursor:
         settings = cursor.execute(tenants_sql.SETTINGS).fetchone() or {}
-        rows = cursor.execute(tenants_sql.HEATS).fetchall()
+        tracked = settings.get("track") == "all"
+        rows = cursor.execute(tenants_sql.HEATS).fetchall() if tracked else []
         sessions = dict(connection.execute(tenants_sql.SESSIONS).fetchall())
     heats = tuple(
         TenantHeat(
@@ -76,7 +77,7 @@ def read_heat(connection: psycopg.Connection[Any], groups: Sequence[ShardGroup])
         for row in rows
         if row["shard_id"] in by_id
     )
-    return Reading(settings["track"] == "all", settings["seconds"], heats, sessions)
+    return Reading(tracked, settings["seconds"], heats, sessions)
 
 
 def find_tenant(

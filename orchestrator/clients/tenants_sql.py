@@ -8,7 +8,7 @@ from psycopg import sql
 
 SETTINGS: LiteralString = """
     SELECT coalesce(current_setting('citus.stat_tenants_track', true), 'none') AS track,
-           coalesce(current_setting('citus.stat_tenants_period', true), '60')::int AS seconds
+           coalesce(nullif(current_setting('citus.stat_tenants_period', true), ''), '60')::int AS seconds
 """
 
 # The counters stay on the node that counted until their period is over; they are summed, because what counts here is
@@ -52,7 +52,7 @@ HEATS: LiteralString = """
 
 # What is at work on a node: sessions of clients and those that other nodes have opened for them.
 SESSIONS: LiteralString = """
-    SELECT nodeid, CASE WHEN success THEN result::int END FROM run_command_on_all_nodes($sql$
+    SELECT nodeid, CASE WHEN success THEN nullif(result, '')::int END FROM run_command_on_all_nodes($sql$
         SELECT count(*) FROM pg_catalog.pg_stat_activity
         WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
     $sql$)
