@@ -57,6 +57,7 @@ class Moving:
     began: float
     running: dict[int, tuple[DirectMove, float]] = field(default_factory=dict)
     done: list[tuple[DirectMove, MoveResult]] = field(default_factory=list)
+    told: set[int] = field(default_factory=set)
     tries: dict[int, int] = field(default_factory=dict)
     retry_at: dict[int, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -199,7 +200,8 @@ def _start(number: int, moving: Moving, mover: Mover, now: float) -> Iterator[Mo
             return
         moving.waiting.remove(move)
         moving.running[move.shard_id] = move, now
-        if move.shard_id not in moving.tries:
+        if move.shard_id not in moving.told:
+            moving.told.add(move.shard_id)
             yield MoveStarted(
                 number, move.shard_id, move.name, move.source, move.target, move.bytes, move.mode, "direct"
             )

@@ -122,10 +122,14 @@ def test_who_blocks_for_too_long_is_named() -> None:
 
 
 def test_a_cluster_that_refuses_connections_for_a_while_only_delays() -> None:
-    mover = crowded()
+    """Whose first try found no connection is told to begin when it does: its end would be of a move unknown."""
+    mover, show = crowded(), Recorder()
     mover.refuse_connections = 3
-    run(mover)
+    run(mover, show)
     assert_converged(mover.world, 4, 24)
+    started = [event.shard_id for event in seen(show, MoveStarted) if isinstance(event, MoveStarted)]
+    ended = [event.shard_id for event in seen(show, MoveEnded) if isinstance(event, MoveEnded)]
+    assert sorted(started) == sorted(ended) == sorted(move.shard_id for move in mover.started)
 
 
 def test_reference_tables_are_copied_by_citus_before_anything_moves_directly() -> None:
