@@ -4,13 +4,17 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 EXTRAS ?= --extra lab
 RUN := $(UV) run $(EXTRAS) --quiet
 
-.PHONY: demo test lint bench pulumi policy
+.PHONY: demo test test-all lint bench pulumi policy
 
 demo: $(UV)
 	@$(RUN) python examples/demo/demo.py
 
 test: $(UV)
 	@$(RUN) pytest -n 3 --dist loadfile
+
+# End-to-end tests on every engine that is here, not only on the best one.
+test-all: $(UV)
+	@$(RUN) pytest -n 3 --dist loadfile --every-engine
 
 # The types are checked with everything installed, Pulumi's among them.
 lint: CHECK := $(UV) run --all-extras --quiet

@@ -56,7 +56,7 @@ def test_a_job_is_scheduled_runs_and_finishes(standin: Standin, ticker: Ticker) 
 
 
 def test_a_running_move_shows_its_phase_and_bytes(standin: Standin, ticker: Ticker) -> None:
-    standin.run("UPDATE citus_lab.settings SET logical_fixed = '1 s'")
+    standin.run("UPDATE citus_lab.settings SET logical_fixed = '2 s'")
     standin.make_schemas("a", "b", rows=5000)
     standin.run("UPDATE pg_dist_placement SET groupid = 0")
     size = standin.value("SELECT pg_total_relation_size('a.t')")
@@ -65,12 +65,11 @@ def test_a_running_move_shows_its_phase_and_bytes(standin: Standin, ticker: Tick
 
     def ended() -> bool:
         state, details = standin.run("SELECT state, details FROM citus_rebalance_status(raw => true)")[0]
-        seen.extend(details["tasks"])
+        seen.extend(task for task in details["tasks"] if task["state"] == "running")
         return bool(state == "finished")
 
     await_true(ended)
 
-    assert [task["state"] for task in seen] == ["running"] * len(seen)
     assert seen[0]["hosts"] == {"source": "localhost:7000", "target": "localhost:7001"}
     assert {task["size"]["source"] for task in seen} == {size}
     copied = [task["size"]["target"] for task in seen]
