@@ -1,4 +1,6 @@
-"""The checks around the moves of a run, on the cluster: sequences on every node, and probe writes.
+"""The checks around the moves of a run, on the cluster: sequences on every node, probe writes, copies of Citus' job.
+
+Direct moves compare their copies themselves, before they commit.
 
 Satisfies the workflow's Checks. On the stand-in nothing is noted: its placement is simulated, nothing moves.
 """
@@ -7,16 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
 from orchestrator.clients.citus_errors import translated
+from orchestrator.clients.job_copies import IN_FLIGHT, JobCopies
 from orchestrator.clients.probe_writes import ProbeWrites, sweep
 from orchestrator.clients.sequences import have_sequences, read_sequences
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events import MoveStarted
 from orchestrator.core.verification import Finding, NodeSequences, sequence_problems
+
+_SIMULATED: LiteralString = "SELECT citus_version() LIKE '%simulated%'"
 
 
 def sweep_leftovers(connection: psycopg.Connection[Any]) -> None:
@@ -33,21 +38,28 @@ class MoveChecks:
         self._current, self._connect = current, connect
         self._writes: ProbeWrites | None = None
         self._sequences: tuple[NodeSequences, ...] = ()
+        self._copies: JobCopies | None = None
+        self._moved = 0
 
     def begin(self) -> tuple[str, ...]:
         """Notes about what cannot be checked."""
         try:
-            if self._simulated():
+            if self._asked(_SIMULATED):
                 return ()
+            in_flight = self._asked(IN_FLIGHT)
             self._sequences = read_sequences(self._current) if have_sequences(self._current) else ()
         except OrchestratorError as error:
             return (f"Neither sequences nor probe writes are checked in this run: {error}",)
         self._writes = ProbeWrites(self._connect)
         self._writes.begin()
+        self._moved = 0
+        if in_flight:
+            self._copies = JobCopies(self._connect)
+            self._copies.begin()
         return ()
 
     def moved(self, move: MoveStarted) -> None:
-        """Nothing is noted of single moves."""
+        self._moved += move.way == "job"
 
     def end(self) -> tuple[Finding, ...]:
         """Can be called again after a lost connection."""
@@ -56,12 +68,16 @@ class MoveChecks:
             found.append(self._writes.read_back())
         if self._sequences:
             found.append(self._compared_sequences())
+        if self._copies is not None:
+            found.append(self._copies.end(self._moved))
         return tuple(found)
 
     def close(self) -> None:
         if self._writes is not None:
             self._writes.close()
-        self._writes, self._sequences = None, ()
+        if self._copies is not None:
+            self._copies.close()
+        self._writes, self._copies, self._sequences = None, None, ()
 
     def _compared_sequences(self) -> Finding:
         began = time.perf_counter()
@@ -75,7 +91,7 @@ class MoveChecks:
         schemas = {name.rpartition(".")[0] for name in names}
         return Finding("sequences", len(schemas), 0, 0, round(time.perf_counter() - began, 3), problems, note)
 
-    def _simulated(self) -> bool:
-        with translated("look which Citus this is"):
-            row = self._current().execute("SELECT citus_version() LIKE '%simulated%'").fetchone()
+    def _asked(self, question: LiteralString) -> bool:
+        with translated("look what there is to check"):
+            row = self._current().execute(question).fetchone()
         return bool(row and row[0])
