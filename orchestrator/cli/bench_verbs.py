@@ -14,7 +14,7 @@ from orchestrator.cli.advise_verbs import login_to, read_database
 from orchestrator.cli.running import confirm, print_json
 from orchestrator.cli.stackfile import load
 from orchestrator.clients.advice_login import open_login
-from orchestrator.clients.bench import NAME, Bench
+from orchestrator.clients.bench import NAME, Bench, uncounted
 from orchestrator.clients.bench_values import Source, script_source, statements_source
 from orchestrator.clients.connection import Login
 from orchestrator.clients.entra import LOOPBACK
@@ -135,6 +135,12 @@ def _question(login: Login, clients: int, commit: bool) -> str:
 def _steps(login: Login, source: Source, limit: int, seconds: float, commit: bool) -> list[Step]:
     steps: list[Step] = []
     with _bench(login, source, commit) as bench:
+        if not bench.uncounted:
+            click.echo(
+                "pg_stat_statements counts these statements too (only a superuser may turn that off): reset it before "
+                "you ask for advice again, SELECT pg_stat_statements_reset().",
+                err=True,
+            )
         if not bench.flushes:
             click.echo(
                 "Before PostgreSQL 17 a rolled-back transaction does not wait for its WAL: see --commit.", err=True
@@ -154,6 +160,7 @@ def _bench(login: Login, source: Source, commit: bool) -> Bench:
     def connect() -> Any:
         connection = open_login(login)
         connection.execute("SELECT pg_catalog.set_config('application_name', %s, false)", [NAME])
+        uncounted(connection)
         return connection
 
     return Bench(connect, source, commit=commit, own_machine=login.host in LOOPBACK)

@@ -60,6 +60,7 @@ class Bench:
         self._watcher = connect()
         with translated("Starting the benchmark"):
             self._flush = not commit and self._watcher.info.server_version >= FLUSHES
+            self.uncounted = uncounted(self._watcher)
             self._started = self._mark()
 
     def __enter__(self) -> Bench:
@@ -167,6 +168,15 @@ class _Mark:
     process: float
     busy: int | None
     ticks: int | None
+
+
+def uncounted(connection: psycopg.Connection[Any]) -> bool:
+    """Keeps a benchmark's own statements out of pg_stat_statements, where the role may; whether it could."""
+    try:
+        connection.execute("SELECT pg_catalog.set_config('pg_stat_statements.track', 'none', false)")
+    except psycopg.Error:
+        return False
+    return True
 
 
 def machine_ticks() -> tuple[int | None, int | None]:
