@@ -81,20 +81,23 @@ def hottest(tenants: Sequence[TenantHeat]) -> tuple[TenantHeat, ...]:
     return tuple(sorted(tenants, key=lambda heat: (-heat.cpu, -heat.queries, heat.tenant.title)))
 
 
-def emptiest(nodes: Sequence[Node], groups: Sequence[ShardGroup], others: Sequence[TenantHeat], at: int) -> int | None:
-    """The node with the least: processor time of the other tenants, then their bytes, then their number.
+def emptiest(
+    nodes: Sequence[Node], groups: Sequence[ShardGroup], others: Sequence[TenantHeat], at: int, counted: bool
+) -> int | None:
+    """The node where other tenants use the least processor time; where that is not counted, that with the fewest bytes.
 
     `groups` are those of the others too. Node `at`, where the tenant is, wins a tie. None where no node may hold data.
     """
     able = [node for node in nodes if node.should_have_shards]
     heats = node_heats(able, [group for group in groups if group.node_id in {node.node_id for node in able}], others)
-    best = min(heats, key=lambda heat: (*_held(heat), heat.node_id != at, heat.node_id), default=None)
+
+    def place(heat: NodeHeat) -> tuple[float, bool, int, int, bool, int]:
+        # To a tenth of a second: less is noise, and must not decide where gigabytes go.
+        held = heat.load.bytes or 0, heat.load.shard_groups
+        return round(heat.cpu, 1), counted and heat.node_id != at, *held, heat.node_id != at, heat.node_id
+
+    best = min(heats, key=place, default=None)
     return best.node_id if best is not None else None
-
-
-def _held(heat: NodeHeat) -> tuple[float, int, int]:
-    """To a tenth of a second: less is noise, and must not decide where gigabytes go."""
-    return round(heat.cpu, 1), heat.load.bytes or 0, heat.load.shard_groups
 
 
 def what_if(
@@ -103,7 +106,7 @@ def what_if(
     """`nodes` are those that may take it. One that shares a shard would be split off, so it goes without the others."""
     others = [other for other in tenants if other.tenant != heat.tenant]
     rest = [group for group in groups if not (heat.own and group.shard_id == heat.shard_id)]
-    to = emptiest(nodes, rest, others, heat.node_id)
+    to = emptiest(nodes, rest, others, heat.node_id, counted=True)
     moved = {found.node_id: found.cpu for found in node_heats(nodes, rest, tenants)}
     alone = dict(moved)
     if to is not None and to != heat.node_id:

@@ -43,7 +43,7 @@ def choose_node(state: ClusterState, isolation: Isolation, heats: Sequence[Tenan
     if isolation.alone:
         return replace(isolation, to=_cheapest(state, isolation, rest, [node.node_id for node in open_nodes]))
     others = [heat for heat in heats if heat.tenant != tenant]
-    found = emptiest(open_nodes, rest, others, isolation.node_id)
+    found = emptiest(open_nodes, rest, others, isolation.node_id, counted=bool(heats))
     if found is None:
         raise IsolationRefused(tenant, "every node is held by a tenant that is alone there. Release one of them.")
     return replace(isolation, to=found)
