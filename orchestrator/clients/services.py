@@ -18,7 +18,8 @@ import psycopg
 from orchestrator.clients.bookkeeping import ensure_bookkeeping
 from orchestrator.clients.citus_errors import translate, translated
 from orchestrator.clients.passwords import Passwords
-from orchestrator.clients.services_bulk import BulkRun, Bundle, make_service, whole_service
+from orchestrator.clients.services_batch import Bundle, WholeService, make_batch
+from orchestrator.clients.services_bulk import BulkRun, batches, whole_service
 from orchestrator.clients.services_reading import read_services
 from orchestrator.clients.services_steps import (
     ensure_grant,
@@ -107,17 +108,24 @@ class ServicesClient:
 
     def start(self, bundles: Sequence[Bundle]) -> BulkRun:
         """Begin to make many services, several at once, on connections of their own."""
-        return BulkRun(self._open, self._make, bundles)
+        return BulkRun(self._open, self._make, batches(bundles, lambda bundle: self._whole(bundle) is not None))
 
-    def _make(self, bundle: Bundle, conn: psycopg.Connection[Any]) -> None:
-        whole = whole_service(bundle, lambda step: self._planned(step).plain)
-        if whole is None:
-            for step in bundle:
-                with translated(step.title):
-                    self._ensure(step, conn)
+    def _make(self, batch: tuple[Bundle, ...], conn: psycopg.Connection[Any]) -> None:
+        found = [self._whole(bundle) for bundle in batch]
+        whole = [self._with_password(service) for service in found if service is not None]
+        if whole:
+            make_batch(conn, whole, self._admin)
             return
-        password = self._passwords.ensure(whole.role.role, whole.role.password) if whole.role.set_password else None
-        make_service(conn, whole, self._admin, password, [self._planned(step) for step in whole.migrations])
+        for step in batch[0]:
+            with translated(step.title):
+                self._ensure(step, conn)
+
+    def _whole(self, bundle: Bundle) -> WholeService | None:
+        return whole_service(bundle, self._planned)
+
+    def _with_password(self, service: WholeService) -> WholeService:
+        role = service.role
+        return service if role is None else replace(service, password=self._passwords.ensure(role.role, role.password))
 
     def _ensure(self, step: SingleStep, conn: psycopg.Connection[Any]) -> None:
         match step:

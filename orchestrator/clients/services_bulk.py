@@ -1,8 +1,4 @@
-"""Many services at once: two transactions each, a few connections beside each other, what may collide tried again.
-
-Role and schema come first: in one transaction with them Citus 13.2 refuses a table with a sequence, because it makes
-that on a worker through another connection. More services in one transaction gain nothing (measured).
-"""
+"""Many services at once: in batches, a few connections beside each other, what may collide tried again."""
 
 from __future__ import annotations
 
@@ -12,82 +8,73 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import psycopg
 
-from orchestrator.clients.citus_errors import translated
-from orchestrator.clients.services_steps import ensure_role, ensure_schema, run_migration
+from orchestrator.clients.services_batch import Bundle, Connection, WholeService
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.migrations import Migration
-from orchestrator.core.steps import EnsureRole, EnsureSchema, RunMigration, SingleStep
+from orchestrator.core.steps import EnsureGrant, EnsureRole, EnsureSchema, RunMigration
 
-Connection = psycopg.Connection[Any]
-Bundle: TypeAlias = tuple[SingleStep, ...]
-AT_ONCE = 8
-# Serialization, deadlock, lock not available, too many connections; and of XX000 the two texts below.
+AT_ONCE = 4
+# A transaction holds a lock for each table, index and sequence on every node, and PostgreSQL's default leaves room for
+# 64 a connection: with this many services there is room for some fifteen tables each.
+BATCH = 20
+# Serialization, deadlock, lock not available, too many connections; and of XX000 the texts below.
 _COLLISIONS = frozenset({"40001", "40P01", "55P03", "53300"})
 _COLLIDED = ("tuple concurrently updated", "tuple concurrently deleted", "remaining connection slots")
 _TRIES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class WholeService:
-    """The steps of a service of which nothing is there yet."""
-
-    role: EnsureRole
-    schema: EnsureSchema
-    migrations: tuple[RunMigration, ...]
-
-
-def whole_service(bundle: Bundle, plain: Callable[[RunMigration], bool]) -> WholeService | None:
-    """None where something is there already, or where a migration has to run as the service's role."""
+def whole_service(bundle: Bundle, planned: Callable[[RunMigration], Migration]) -> WholeService | None:
+    """Without its password. None where more than a role is there already, or where a migration has to run as it."""
     role = next((step for step in bundle if isinstance(step, EnsureRole)), None)
     schema = next((step for step in bundle if isinstance(step, EnsureSchema)), None)
-    migrations = tuple(step for step in bundle if isinstance(step, RunMigration))
-    if role is None or schema is None or len(bundle) != 2 + len(migrations):
+    migrations = tuple((step, planned(step)) for step in bundle if isinstance(step, RunMigration))
+    grants = tuple(step for step in bundle if isinstance(step, EnsureGrant))
+    if schema is None or not schema.distribute or schema.take_over or (role is not None and not role.create):
         return None
-    if not (role.create and schema.create and schema.distribute) or not all(map(plain, migrations)):
+    if len(bundle) != sum((role is not None, 1, len(migrations), len(grants))):
         return None
-    return WholeService(role, schema, migrations)
+    if not all(file.plain for _, file in migrations):
+        return None
+    return WholeService(role, schema, migrations, grants)
 
 
-def make_service(
-    conn: Connection, whole: WholeService, admin: str, password: str | None, migrations: Sequence[Migration]
-) -> None:
-    """Role and schema, then every migration: each whole or not at all. Can be repeated, like its parts."""
-    with conn.transaction():
-        with translated(whole.role.title):
-            ensure_role(conn, whole.role, admin, password)
-        with translated(whole.schema.title):
-            ensure_schema(conn, whole.schema)
-    for step, migration in zip(whole.migrations, migrations, strict=True):
-        run_migration(conn, step, migration, hand_over=True)
+def batches(bundles: Sequence[Bundle], together: Callable[[Bundle], bool]) -> list[tuple[Bundle, ...]]:
+    """Those that can be made together by `BATCH`, the others each by itself, the former first."""
+    joined: list[Bundle] = []
+    alone: list[tuple[Bundle, ...]] = []
+    for bundle in bundles:
+        if together(bundle):
+            joined.append(bundle)
+        else:
+            alone.append((bundle,))
+    return [tuple(joined[start : start + BATCH]) for start in range(0, len(joined), BATCH)] + alone
 
 
 class BulkRun:
-    """Bundles under way. Nothing here waits but `stop`, for the bundles that have begun."""
+    """Batches under way. Nothing here waits but `stop`, for the batches that have begun."""
 
     def __init__(
         self,
         open_connection: Callable[[], Connection],
-        make: Callable[[Bundle, Connection], None],
-        bundles: Sequence[Bundle],
+        make: Callable[[tuple[Bundle, ...], Connection], None],
+        work: Sequence[tuple[Bundle, ...]],
     ) -> None:
         self._open, self._make = open_connection, make
         self._mine = threading.local()
         self._connections: list[Connection] = []
         self._pool = ThreadPoolExecutor(AT_ONCE, "services")
-        self._futures: list[Future[None]] = [self._pool.submit(self._bundle, bundle) for bundle in bundles]
+        self._sizes: dict[Future[None], int] = {self._pool.submit(self._batch, batch): len(batch) for batch in work}
 
     @property
     def done(self) -> int:
-        return sum(future.done() and not future.cancelled() for future in self._futures)
+        return sum(size for future, size in self._sizes.items() if future.done() and not future.cancelled())
 
     def ended(self) -> bool:
         """All done, or one has failed. Raises what it failed with."""
-        finished, left = wait(self._futures, timeout=0, return_when=FIRST_EXCEPTION)
+        finished, left = wait(self._sizes, timeout=0, return_when=FIRST_EXCEPTION)
         for future in finished:
             if not future.cancelled() and (error := future.exception()) is not None:
                 raise error
@@ -100,10 +87,10 @@ class BulkRun:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def _bundle(self, bundle: Bundle) -> None:
+    def _batch(self, batch: tuple[Bundle, ...]) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                self._make(bundle, self._connection())
+                self._make(batch, self._connection())
             except (OrchestratorError, psycopg.Error) as error:
                 if not left or not _collided(error):
                     raise

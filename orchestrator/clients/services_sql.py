@@ -132,16 +132,28 @@ MIGRATIONS: LiteralString = """
     SELECT service, name, sha256 FROM orchestrator.migration WHERE service = ANY(%s) ORDER BY applied_at, name
 """
 
-# What the admin owns in a schema that is handed over to the service's role; sequences of columns follow their table.
+# What the admin owns in schemas that are handed over to services' roles; sequences of columns follow their table.
 OWNED_BY_ADMIN: LiteralString = """
-    SELECT class.relname AS name,
+    SELECT space.nspname AS schema, class.relname AS name,
            CASE class.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
                 ELSE 'TABLE' END AS kind
     FROM pg_catalog.pg_class class
-    WHERE class.relnamespace = quote_ident(%s)::regnamespace AND class.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+    WHERE space.nspname = ANY(%s) AND class.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
       AND class.relowner = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
                       WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = class.oid
                         AND (deptype = 'e' OR (class.relkind = 'S' AND deptype IN ('a', 'i'))))
-    ORDER BY class.relkind = 'S', class.relname
+    ORDER BY space.nspname, class.relkind = 'S', class.relname
+"""
+
+# Sequences that the defaults of tables use; those of identity columns Citus makes with their table.
+SEQUENCES_OF_DEFAULTS: LiteralString = """
+    SELECT DISTINCT space.nspname AS schema, sequence.relname AS name
+    FROM pg_catalog.pg_depend link
+    JOIN pg_catalog.pg_class sequence ON sequence.oid = link.refobjid AND sequence.relkind = 'S'
+    JOIN pg_catalog.pg_namespace space ON space.oid = sequence.relnamespace
+    WHERE link.classid = 'pg_catalog.pg_attrdef'::regclass AND link.refclassid = 'pg_catalog.pg_class'::regclass
+      AND space.nspname = ANY(%s)
+    ORDER BY 1, 2
 """

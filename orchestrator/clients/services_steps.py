@@ -24,17 +24,15 @@ Connection = psycopg.Connection[Any]
 
 # With it on, Citus converts local tables that refer to a reference table, and then refuses to distribute the tables
 # that those refer to. Measured on 13.2.2: with it off, creating, filling and distributing such tables all work.
-_NO_CONVERSION = "SET LOCAL citus.enable_local_reference_table_foreign_keys TO off"
+NO_CONVERSION = "SET LOCAL citus.enable_local_reference_table_foreign_keys TO off"
 
 
 def ensure_role(conn: Connection, step: EnsureRole, admin: str, password: str | None) -> None:
     role = sql.Identifier(step.role)
     options = sql.SQL("LOGIN CONNECTION LIMIT {}").format(sql.Literal(step.connection_limit))
-    if password is not None:
-        # Citus forwards a clear password to every node, where it would be hashed anew and logged; a verifier is the
-        # same everywhere and of no use to who reads it in a log.
-        verifier = conn.pgconn.encrypt_password(password.encode(), step.role.encode(), b"scram-sha-256").decode()
-        options += sql.SQL(" PASSWORD {}").format(sql.Literal(verifier))
+    hashed = verifier(conn, step.role, password)
+    if hashed is not None:
+        options += sql.SQL(" PASSWORD {}").format(sql.Literal(hashed))
     with conn.transaction():
         # Not in the plan: a run that was killed may have made the role after this plan was read.
         there = conn.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [step.role]).fetchone()
@@ -45,14 +43,28 @@ def ensure_role(conn: Connection, step: EnsureRole, admin: str, password: str | 
         _search_path(conn, step, role)
 
 
+def verifier(conn: Connection, role: str, password: str | None) -> str | None:
+    """What is sent instead of the password.
+
+    Citus forwards a clear password to every node, where it would be hashed anew and logged; a verifier is the same
+    everywhere and of no use to who reads it in a log.
+    """
+    if password is None:
+        return None
+    return conn.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+
+
+def search_path(role: sql.Identifier, schema: str) -> sql.Composed:
+    return sql.SQL("ALTER ROLE {} SET search_path TO {}, public").format(role, sql.Identifier(schema))
+
+
 def _search_path(conn: Connection, step: EnsureRole, role: sql.Identifier) -> None:
     database = conn.execute("SELECT current_database()").fetchone()
     name = sql.Identifier(str(database[0]) if database else "")
     if not step.create:
         conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} RESET search_path").format(role, name))
     if step.search_path is not None:
-        schema = sql.Identifier(step.search_path)
-        conn.execute(sql.SQL("ALTER ROLE {} SET search_path TO {}, public").format(role, schema))
+        conn.execute(search_path(role, step.search_path))
     elif not step.create:
         conn.execute(sql.SQL("ALTER ROLE {} RESET search_path").format(role))
 
@@ -72,44 +84,40 @@ def ensure_schema(conn: Connection, step: EnsureSchema) -> None:
 
 def _take_over(conn: Connection, step: EnsureSchema, schema: sql.Identifier, role: sql.Identifier) -> None:
     conn.execute(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(schema, role))
-    _hand_over(conn, step.schema, role)
-
-
-def _hand_over(conn: Connection, schema: str, role: sql.Identifier) -> None:
-    for name, kind in conn.execute(services_sql.OWNED_BY_ADMIN, [schema]).fetchall():
-        relation = sql.Identifier(schema, name)
+    for _, name, kind in conn.execute(services_sql.OWNED_BY_ADMIN, [[step.schema]]).fetchall():
+        relation = sql.Identifier(step.schema, name)
         conn.execute(sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(kind), relation, role))
 
 
-def run_migration(conn: Connection, step: RunMigration, migration: Migration, *, hand_over: bool = False) -> None:
-    """As the role, on a connection of its own that the caller closes afterwards.
-
-    With `hand_over` as the administrator, who hands over what it made: for plain migrations, on any connection.
-    """
+def run_migration(conn: Connection, step: RunMigration, migration: Migration) -> None:
+    """As the role, on a connection of its own that the caller closes afterwards."""
     role, schema = sql.Identifier(step.role), sql.Identifier(step.schema)
     with conn.transaction():
-        if _ran_already(conn, step):
+        if ran_already(conn, step):
             return
-        conn.execute(_NO_CONVERSION)
-        if not hand_over:
-            conn.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
+        conn.execute(NO_CONVERSION)
+        conn.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
         conn.execute(sql.SQL("SET LOCAL search_path TO {}, public").format(schema))
-        lines = migration.lines or (1,) * len(migration.statements)
-        for statement, line in zip(migration.statements, lines, strict=True):
-            with translated(f"run migration {migration.path}, line {line}, {'for' if hand_over else 'as'} {step.role}"):
-                conn.execute(sql.SQL(statement))
-        if hand_over:
-            with translated(f"hand the tables of {step.schema} over to {step.role}"):
-                _hand_over(conn, step.schema, role)
-        else:
-            conn.execute("RESET ROLE")
-        conn.execute(
-            "INSERT INTO orchestrator.migration (service, name, sha256) VALUES (%s, %s, %s)",
-            [step.service, step.name, step.sha256],
-        )
+        run_statements(conn, migration, f"as {step.role}")
+        conn.execute("RESET ROLE")
+        record(conn, step)
 
 
-def _ran_already(conn: Connection, step: RunMigration) -> bool:
+def run_statements(conn: Connection, migration: Migration, for_whom: str) -> None:
+    lines = migration.lines or (1,) * len(migration.statements)
+    for statement, line in zip(migration.statements, lines, strict=True):
+        with translated(f"run migration {migration.path}, line {line}, {for_whom}"):
+            conn.execute(sql.SQL(statement))
+
+
+def record(conn: Connection, step: RunMigration) -> None:
+    conn.execute(
+        "INSERT INTO orchestrator.migration (service, name, sha256) VALUES (%s, %s, %s)",
+        [step.service, step.name, step.sha256],
+    )
+
+
+def ran_already(conn: Connection, step: RunMigration) -> bool:
     row = conn.execute(
         "SELECT sha256 FROM orchestrator.migration WHERE service = %s AND name = %s", [step.service, step.name]
     ).fetchone()
@@ -124,7 +132,7 @@ def _ran_already(conn: Connection, step: RunMigration) -> bool:
 
 def ensure_row_tables(conn: Connection, step: EnsureRowTables) -> None:
     with conn.transaction():
-        conn.execute(_NO_CONVERSION)
+        conn.execute(NO_CONVERSION)
         tables = read_tables(conn, step.schema)
         local = [name for name in _referenced_first(tables) if tables[name].kind == "local"]
         for name in local:
@@ -170,11 +178,18 @@ def _referenced_first(tables: Mapping[str, Table]) -> list[str]:
 
 
 def ensure_grant(conn: Connection, step: EnsureGrant) -> None:
+    schema, role = sql.Identifier(step.schema), sql.Identifier(step.role)
+    with conn.transaction():
+        conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role))
+        grant_on_tables(conn, step)
+
+
+def grant_on_tables(conn: Connection, step: EnsureGrant) -> None:
+    """Without USAGE on the schema, and in the caller's transaction."""
     schema, role, owner = sql.Identifier(step.schema), sql.Identifier(step.role), sql.Identifier(step.owner)
     privileges = sql.SQL(", ").join(sql.SQL(privilege) for privilege in step.privileges)
     names = {"schema": schema, "role": role, "owner": owner, "privileges": privileges}
     statements = [
-        "GRANT USAGE ON SCHEMA {schema} TO {role}",
         "GRANT {privileges} ON ALL TABLES IN SCHEMA {schema} TO {role}",
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT {privileges} ON TABLES TO {role}",
     ]
@@ -183,6 +198,5 @@ def ensure_grant(conn: Connection, step: EnsureGrant) -> None:
             "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
             "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
         ]
-    with conn.transaction():
-        for statement in statements:
-            conn.execute(sql.SQL(statement).format(**names))
+    for statement in statements:
+        conn.execute(sql.SQL(statement).format(**names))

@@ -1,7 +1,7 @@
 """Plans what `apply` does for the services: pure, and only steps whose effect is not there yet.
 
-Order: bookkeeping; per service its role, schema, migrations, row-sharded tables; all grants last, because a grant may
-name another service's role.
+Order: bookkeeping; per service its role, schema, migrations, row-sharded tables; grants last, because a grant may name
+another service's role. Many services are made several at once, with their grants where those roles are there by then.
 """
 
 from __future__ import annotations
@@ -35,23 +35,52 @@ def plan_services(
     steps: list[ServiceStep] = []
     if not state.bookkeeping and any(pending(service, migrations, state) for service in services):
         steps.append(EnsureBookkeeping())
-    # A schema of its own depends on no other service, but may refer to reference tables of those that are row-sharded.
-    rows: list[tuple[SingleStep, ...]] = []
-    alone: list[tuple[SingleStep, ...]] = []
-    for service in services:
-        (rows if service.sharding == "row" else alone).append(_one_service(service, migrations, state))
-    grants = [tuple(_grants(service, state.schemas.get(service.schema_name))) for service in services]
-    if sum(map(bool, alone)) >= MANY:
-        steps += [step for bundle in rows for step in bundle]
-        steps.append(MakeServices(tuple(bundle for bundle in alone if bundle)))
-    else:
-        in_order = {True: iter(rows), False: iter(alone)}
-        steps += [step for service in services for step in next(in_order[service.sharding == "row"])]
+    parts = [_parts(service, migrations, state) for service in services]
+    together = _together(services, parts, state)
+    bundles, grants = [], []
+    for service, (own, granted) in zip(services, parts, strict=True):
+        if service.name not in together:
+            steps += own
+            grants.append(granted)
+        elif own and together[service.name]:
+            bundles.append(own + granted)
+        else:
+            bundles.append(own)
+            grants.append(granted)
+    if any(bundles):
+        steps.append(MakeServices(tuple(bundle for bundle in bundles if bundle)))
     if sum(map(bool, grants)) >= MANY:
         steps.append(MakeServices(tuple(bundle for bundle in grants if bundle), "grant rights on"))
     else:
         steps += [step for bundle in grants for step in bundle]
     return tuple(steps)
+
+
+def _parts(
+    service: ServiceSpec, migrations: Migrations, state: ServicesState
+) -> tuple[tuple[SingleStep, ...], tuple[SingleStep, ...]]:
+    """What makes the service, and its grants."""
+    return _one_service(service, migrations, state), tuple(_grants(service, state.schemas.get(service.schema_name)))
+
+
+def _together(
+    services: Sequence[ServiceSpec], parts: Sequence[tuple[tuple[SingleStep, ...], object]], state: ServicesState
+) -> dict[str, bool]:
+    """The services that are made several at once, and whether their grants can be made along with them.
+
+    A schema of its own depends on no other service, but may refer to reference tables of those that are row-sharded.
+    Those come first, and so do services whose roles the grants of others name, unless they are many.
+    """
+    alone = [s for s, (own, _) in zip(services, parts, strict=True) if own and s.sharding != "row"]
+    if len(alone) < MANY:
+        return {}
+    named = {grant.role for service in services for grant in service.grants}
+    waited_for = {service.name for service in alone if service.role_name in named - set(state.roles)}
+    if len(waited_for) >= MANY or len(alone) - len(waited_for) < MANY:
+        waited_for = set()
+    bulk = [service for service in alone if service.name not in waited_for]
+    coming = {service.role_name for service in bulk} - set(state.roles)
+    return {service.name: not any(grant.role in coming for grant in service.grants) for service in bulk}
 
 
 def _one_service(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> tuple[SingleStep, ...]:

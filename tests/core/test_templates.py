@@ -91,8 +91,22 @@ def test_many_services_are_made_in_bundles_that_depend_on_nothing_else() -> None
     assert bulk.title == f"make {MANY} services, several at once"
 
 
-def test_grants_come_when_every_role_is_there() -> None:
+def test_a_service_that_the_others_grant_to_comes_first_and_they_grant_when_they_are_made() -> None:
     services = many(MANY + 1, grants=[{"role": "tenant_0"}])
+    steps = plan_services(services, {}, ServicesState(bookkeeping=True))
+    assert [type(step) for step in steps] == [EnsureRole, EnsureSchema, MakeServices]
+    bulk = steps[-1]
+    assert isinstance(bulk, MakeServices)
+    assert all([type(step) for step in bundle] == [EnsureRole, EnsureSchema, EnsureGrant] for bundle in bulk.bundles)
+
+
+def test_grants_come_when_every_role_is_there() -> None:
+    """Where everybody grants to somebody, nobody can come first."""
+    names = [f"tenant_{number}" for number in range(MANY)]
+    services = [
+        ServiceSpec.model_validate({"name": name, "grants": [{"role": other}]})
+        for name, other in zip(names, [*names[1:], names[0]], strict=True)
+    ]
     steps = plan_services(services, {}, ServicesState(bookkeeping=True))
     assert [type(step) for step in steps] == [MakeServices, MakeServices]
     assert isinstance(steps[1], MakeServices)
