@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.core.heat import NodeHeat, Reading, TenantHeat, WhatIf, hottest, node_heats, what_if
 from orchestrator.core.pins import Pin, pin_of
 from orchestrator.core.size import size
-from orchestrator.core.state import ClusterState, Node
+from orchestrator.core.state import ClusterState
 
 BAR = 24
 # Seconds of processor time in a minute or two below which nobody is hot.
@@ -103,12 +103,8 @@ def _advice(state: ClusterState, reading: Reading) -> list[str]:
 
 
 def _what_if(state: ClusterState, reading: Reading, heat: TenantHeat) -> WhatIf:
-    return what_if(_open(state, heat), state.shard_groups, reading.tenants, heat)
-
-
-def _open(state: ClusterState, heat: TenantHeat) -> tuple[Node, ...]:
-    taken = {pin.node_id for pin in state.pins if pin.alone and pin_of((pin,), heat.tenant) is None}
-    return tuple(node for node in state.nodes if node.node_id not in taken or node.node_id == heat.node_id)
+    closed = {pin.node_id for pin in state.pins if pin.alone and pin_of((pin,), heat.tenant) is None}
+    return what_if(state.nodes, state.shard_groups, reading.tenants, heat, closed - {heat.node_id})
 
 
 def _after(loads: Mapping[int, float]) -> str:

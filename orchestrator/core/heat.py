@@ -6,7 +6,7 @@ the node that holds the tenant's shard, so it moves along with it; what the coor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.pins import Tenant
@@ -101,18 +101,23 @@ def emptiest(
 
 
 def what_if(
-    nodes: Sequence[Node], groups: Sequence[ShardGroup], tenants: Sequence[TenantHeat], heat: TenantHeat
+    nodes: Sequence[Node],
+    groups: Sequence[ShardGroup],
+    tenants: Sequence[TenantHeat],
+    heat: TenantHeat,
+    closed: Collection[int] = (),
 ) -> WhatIf:
-    """`nodes` are those that may take it. One that shares a shard would be split off, so it goes without the others."""
+    """`closed` nodes take nobody. A tenant that shares a shard would be split off, so it goes without the others."""
     others = [other for other in tenants if other.tenant != heat.tenant]
     rest = [group for group in groups if not (heat.own and group.shard_id == heat.shard_id)]
-    to = emptiest(nodes, rest, others, heat.node_id, counted=True)
+    able = [node for node in nodes if node.node_id not in closed]
+    to = emptiest(able, rest, others, heat.node_id, counted=True)
     moved = {found.node_id: found.cpu for found in node_heats(nodes, rest, tenants)}
     alone = dict(moved)
     if to is not None and to != heat.node_id:
         moved[heat.node_id] -= heat.cpu
         moved[to] += heat.cpu
-    elsewhere = [node.node_id for node in nodes if node.should_have_shards and node.node_id != heat.node_id]
+    elsewhere = [node.node_id for node in able if node.should_have_shards and node.node_id != heat.node_id]
     for other in hottest([other for other in others if other.node_id == heat.node_id]) if elsewhere else ():
         target = min(elsewhere, key=lambda node_id: (alone[node_id], node_id))
         alone[heat.node_id] -= other.cpu
