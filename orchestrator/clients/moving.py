@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -20,7 +21,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import class_row
 
-from orchestrator.clients import copies, moving_sql
+from orchestrator.clients import copies, moving_sql, pauses
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.citus_errors import translate, translated
 from orchestrator.clients.cleaning import Cleaner
@@ -46,6 +47,7 @@ class _Lane:
     move: DirectMove | None = None
     began: float = 0.0
     failure: PGresult | None = None
+    times: dict[bytes, float] = field(default_factory=dict)
 
 
 class MovingClient:
@@ -55,6 +57,7 @@ class MovingClient:
         self._connect = connect
         self._citus = citus
         self._lanes: list[_Lane] = []
+        self._commits: deque[float] = deque(maxlen=200)
         self._cleaner = Cleaner(self._prepared)
 
     def close(self) -> None:
@@ -71,12 +74,12 @@ class MovingClient:
         if lane is None:
             lane = _Lane(self._prepared())
             self._lanes.append(lane)
-        lane.move, lane.began, lane.failure = move, time.perf_counter(), None
+        lane.move, lane.began, lane.failure, lane.times = move, time.perf_counter(), None, {}
         with suppress(psycopg.OperationalError):
             # A connection that is found broken here is told as lost by the next look.
             connection = lane.connection.pgconn
             connection.enter_pipeline_mode()
-            for statement in _statements(move):
+            for statement in _statements(move, self._commits):
                 connection.send_query_params(statement.as_bytes(lane.connection), None)
             connection.pipeline_sync()
 
@@ -159,7 +162,10 @@ class MovingClient:
         if outcome == "lost" or not self._usable(lane.connection):
             lane.connection.close()
             self._lanes.remove(lane)
-        return MoveResult(move.shard_id, outcome, round(seconds, 4), text)
+        paused = pauses.pause(lane.times) if move.mode == "block_writes" else None
+        if paused is not None:
+            self._commits.append(paused.commit)
+        return MoveResult(move.shard_id, outcome, round(seconds, 4), text, None if paused is None else paused.whole)
 
     def _usable(self, connection: psycopg.Connection[Any]) -> bool:
         if connection.closed:
@@ -181,6 +187,7 @@ def _over(lane: _Lane) -> bool:
             return True
         if result.status == ExecStatus.FATAL_ERROR:
             lane.failure = lane.failure or result
+        lane.times |= pauses.times(result)
     return False
 
 
@@ -209,6 +216,8 @@ def _outcome(sqlstate: str, text: str) -> Outcome:
     # Citus says the latter when a lock on another node was not to be had in time.
     if sqlstate == "55P03" or "failure on connection marked as essential" in text:
         return "blocked"
+    if pauses.MARK in text:
+        return "slow"
     if sqlstate == "57014":
         return "slow" if "statement timeout" in text else "cancelled"
     if _BUSY.search(text):
@@ -216,22 +225,29 @@ def _outcome(sqlstate: str, text: str) -> Outcome:
     return "lost" if _LOST.search(text) else "refused"
 
 
-def _statements(move: DirectMove) -> list[sql.Composable]:
-    """Numbers and a fixed word: nothing of the user's is in them."""
+def _statements(move: DirectMove, commits: Collection[float]) -> Iterator[sql.Composable]:
+    """Numbers and fixed words: nothing of the user's is in them. `commits` are seconds that earlier commits took."""
     call = moving_sql.MOVE.format(*map(sql.Literal, (move.shard_id, move.source, move.target, move.mode)))
-    lock = moving_sql.LOCK_GROUP.format(shard=sql.Literal(move.shard_id)) if move.mode == "block_writes" else None
-    steps = [lock, copies.before(move), call, copies.comparison(move)]
-    return [*moving_sql.BEGIN, *_limits(move), *(step for step in steps if step is not None), sql.SQL("COMMIT")]
-
-
-def _limits(move: DirectMove) -> Sequence[sql.Composable]:
-    if move.max_pause is None:
-        return (_limit("lock_timeout", NO_CEILING),)
+    yield from moving_sql.BEGIN
     if move.mode != "block_writes":
-        return (_limit("lock_timeout", move.max_pause),)
-    # Writes wait from almost the beginning of such a move to its end; what waits for a lock ends first and says so.
-    return (_limit("lock_timeout", move.max_pause * 0.6), _limit("statement_timeout", move.max_pause))
+        yield _lock_timeout(NO_CEILING if move.max_pause is None else move.max_pause)
+        yield from (step for step in (copies.before(move), call, copies.comparison(move)) if step is not None)
+        yield sql.SQL("COMMIT")
+        return
+    most = move.max_pause
+    budget = None if most is None else most - pauses.reserve(commits, most)
+    # What waits for a lock ends before the time is up, and says so.
+    yield _lock_timeout(NO_CEILING if budget is None else budget * 0.6)
+    lock = moving_sql.LOCK_GROUP.format(shard=sql.Literal(move.shard_id))
+    for step in (lock, copies.before(move), call, copies.comparison(move)):
+        if step is not None and budget is not None:
+            yield pauses.limit(budget)
+        if step is not None:
+            yield step
+    yield pauses.check(budget, most)
+    yield sql.SQL("COMMIT")
+    yield pauses.COMMITTED
 
 
-def _limit(name: str, seconds: float) -> sql.Composable:
-    return sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(f"{max(1, round(seconds * 1000))}ms"))
+def _lock_timeout(seconds: float) -> sql.Composable:
+    return sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{max(1, round(seconds * 1000))}ms"))

@@ -46,12 +46,15 @@ class DirectMove:
 @dataclass(frozen=True, slots=True)
 class MoveResult:
     """How a move ended, after how many seconds. `blocked`: others held locks; `slow`: it would have kept writers
-    waiting for too long; `busy`: somebody moves the same group; `lost`: the connection broke, nobody knows."""
+    waiting for too long; `busy`: somebody moves the same group; `lost`: the connection broke, nobody knows.
+
+    `pause` is for how many seconds writes were held by a move with block_writes, by the server's own clock."""
 
     shard_id: int
     outcome: Outcome
     seconds: float
     text: str = ""
+    pause: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,13 @@ def next_room(room: int, well: int, slow: bool, at_once: int) -> tuple[int, int]
     if well + 1 >= WELL_FOR:
         return min(at_once, room + 1), 0
     return room, well + 1
+
+
+def held_writes(move: DirectMove, result: MoveResult) -> float | None:
+    """Seconds for which writes were held; None for a logical move, which holds them for a moment near its end."""
+    if move.mode != "block_writes" or result.outcome != "done":
+        return None
+    return result.seconds if result.pause is None else result.pause
 
 
 def write_pause(size: int | None, tables: int) -> float | None:

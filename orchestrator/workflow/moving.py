@@ -22,7 +22,15 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
 from orchestrator.core.guard import Limits, Pace, first_pace, next_pace, p99
 from orchestrator.core.isolation import pin_moves
-from orchestrator.core.moving import DirectMove, MoveResult, after_failure, direct_moves, next_moves, next_room
+from orchestrator.core.moving import (
+    DirectMove,
+    MoveResult,
+    after_failure,
+    direct_moves,
+    held_writes,
+    next_moves,
+    next_room,
+)
 from orchestrator.core.placement import Move, held_pins, predict
 from orchestrator.core.runs import RecordedMove
 from orchestrator.core.state import ClusterState
@@ -209,12 +217,13 @@ def _start(number: int, moving: Moving, mover: Mover, now: float) -> Iterator[Mo
 
 def _settle(number: int, moving: Moving, result: MoveResult, mover: Mover, now: float) -> Iterator[MoveEnded | Notice]:
     move, _ = moving.running.pop(result.shard_id)
-    slow = result.outcome == "slow"
+    pause = held_writes(move, result)
+    late = pause is not None and move.max_pause is not None and pause > move.max_pause
+    slow = result.outcome == "slow" or late
     if slow or result.outcome == "done":
         moving.room, moving.well = next_room(moving.room, moving.well, slow, moving.step.at_once)
     if result.outcome == "done":
         moving.done.append((move, result))
-        pause = result.seconds if move.mode == "block_writes" else None
         yield MoveEnded(number, move.shard_id, "done", result.seconds, pause)
         return
     moving.waiting.insert(0, move)
@@ -298,10 +307,12 @@ def _doing(moving: Moving) -> str:
 def _account(moving: Moving) -> str:
     if not moving.done:
         return "no moves available"
-    paused = [result.seconds for move, result in moving.done if move.mode == "block_writes"]
+    held = [(pause, move.max_pause) for move, result in moving.done if (pause := held_writes(move, result)) is not None]
     text = f"{len(moving.done)} direct moves"
-    if paused:
-        text += f", {len(paused)} of them with writes held for at most {max(paused) * 1000:.0f} ms"
+    if held:
+        text += f", {len(held)} of them with writes held for at most {max(pause for pause, _ in held) * 1000:.0f} ms"
+    if late := sum(most is not None and pause > most for pause, most in held):
+        text += f" ({late} longer than asked for: their commits took longer than earlier ones)"
     if moving.tried_again:
         text += f"; {moving.tried_again} tries were repeated, {moving.held_up} of them held up by other transactions"
     return text

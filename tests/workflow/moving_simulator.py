@@ -14,7 +14,9 @@ SECONDS = {"block_writes": 0.1, "auto": 2.0, "force_logical": 2.0}
 
 @dataclass
 class MovingSimulator:
-    """Satisfies Mover. `faults` are the outcomes of a shard's next tries; `lost` ones have taken effect."""
+    """Satisfies Mover. `faults` are the outcomes of a shard's next tries; `lost` ones have taken effect.
+
+    `pauses` are the seconds for which the next moves held writers."""
 
     world: Simulator
     faults: dict[int, list[Outcome]] = field(default_factory=dict)
@@ -25,6 +27,7 @@ class MovingSimulator:
     leftovers: int = 0
     refuse_connections: int = 0
     most_at_once: int = 0
+    pauses: list[float] = field(default_factory=list)
 
     def plan(self, strategy: str) -> tuple[Move, ...]:
         assert strategy == "by_disk_size"
@@ -61,7 +64,9 @@ class MovingSimulator:
         outcome: Outcome = outcomes.pop(0) if outcomes else "done"
         if outcome in {"done", "lost"}:
             self._place(move)
-        return MoveResult(move.shard_id, outcome, SECONDS[move.mode], "" if outcome == "done" else f"it was {outcome}")
+        pause = self.pauses.pop() if self.pauses else None
+        text = "" if outcome == "done" else f"it was {outcome}"
+        return MoveResult(move.shard_id, outcome, SECONDS[move.mode], text, pause)
 
     def _place(self, move: DirectMove) -> None:
         groups = self.world.groups

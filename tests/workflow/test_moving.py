@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from orchestrator.core.errors import RebalanceFailed, Stopped
-from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, Notice, StepProgress
+from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, Notice, StepProgress, StepSucceeded
 from orchestrator.core.guard import Limits, Signals
 from orchestrator.core.moving import Outcome
 from orchestrator.core.placement import predict
@@ -111,6 +111,17 @@ def test_a_move_that_is_refused_ends_the_run_with_the_cause_and_lets_the_others_
     assert mover.leftovers == 0
     run(mover)
     assert_converged(mover.world, 4, 24)
+
+
+def test_a_commit_that_made_writers_wait_for_longer_than_asked_for_is_told() -> None:
+    mover, show = crowded(large=0), Recorder()
+    mover.pauses = [0.7]
+    run(mover, show)
+    assert_converged(mover.world, 4, 24)
+    ended = [event for event in seen(show, MoveEnded) if isinstance(event, MoveEnded)]
+    assert max(event.write_pause_seconds or 0 for event in ended) == 0.7
+    told = [event.note for event in seen(show, StepSucceeded) if isinstance(event, StepSucceeded)]
+    assert any("at most 700 ms (1 longer than asked for" in note for note in told), told
 
 
 def test_who_blocks_for_too_long_is_named() -> None:
