@@ -106,12 +106,12 @@ def _rows(database: Database, candidate: Candidate) -> Iterator[Break]:
             f"Join by {alike.name} too, or make the smaller table a reference table.",
         )
     yield from _keys(database, candidate)
-    if candidate.others:
+    if others := frozenset(candidate.others):
         yield Break(
             side,
             "tables without the distribution column",
             "they stay on the coordinator, and joins with them go through it",
-            tuple(_without(title, candidate, database) for title in candidate.others),
+            tuple(_without(table, candidate) for table in database.tables if table.title in others),
             f"Add {alike.name}, or make them reference tables where they are small and seldom written.",
         )
     yield from _columns(database, candidate)
@@ -169,10 +169,9 @@ def _columns(database: Database, candidate: Candidate) -> Iterator[Break]:
         )  # fmt: skip
 
 
-def _without(title: str, candidate: Candidate, database: Database) -> str:
-    table = database.table(title)
-    via = next((key.target for key in table.foreign_keys if key.target in candidate.columns), None) if table else None
-    return f"{title} (its {candidate.name} is that of {via})" if via else title
+def _without(table: Table, candidate: Candidate) -> str:
+    via = next((key.target for key in table.foreign_keys if key.target in candidate.columns), None)
+    return f"{table.title} (its {candidate.name} is that of {via})" if via else table.title
 
 
 def _schemas(database: Database, schemas: SchemaFit) -> Iterator[Break]:

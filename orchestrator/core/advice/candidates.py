@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.advice.classes import Alike, classes
-from orchestrator.core.advice.facts import Column, ColumnId, Database, ForeignKey, Query, Table, Usage, share
+from orchestrator.core.advice.facts import Column, ColumnId, Database, ForeignKey, Query, Table, Usage, by_title, share
 from orchestrator.core.advice.spread import hottest_shard
 
 WEIGHTS = {"routed": 0.35, "covered": 0.25, "keys": 0.2, "joined": 0.2}
 # All tables that are to be copied to every node, together: their share of the bytes, and of the rows written.
 REFERENCE_SHARE = 0.1
 _MOST = 12
+_JUDGED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,13 @@ class Candidate:
 
 def rank(database: Database, nodes: int) -> tuple[Candidate, ...]:
     """The best first. A table with NULLs in its column counts as one without: Citus refuses such rows."""
-    found = [
-        _judged(filled, database, nodes)
-        for alike in classes(database.tables, database.usages)
-        if (filled := _without_nulls(alike, database.tables)).columns
-    ]
+    known = by_title(database.tables)
+    alikes = [_without_nulls(alike, known) for alike in classes(database.tables, database.usages)]
+    # Those of the most data: of thousands of schemas each has columns of its own.
+    alikes.sort(
+        key=lambda one: (-sum(known[title].bytes for title in one.columns), one.name, sorted(one.columns.items()))
+    )
+    found = [_judged(alike, database, nodes) for alike in alikes[:_JUDGED] if alike.columns]
     found.sort(key=lambda one: (-round(one.score, 6), one.hottest or 1.0, one.name, sorted(one.columns.items())))
     return tuple(found[:_MOST])
 
@@ -182,7 +185,6 @@ def _columns(tables: Sequence[Table], alike: Alike) -> list[Column]:
     return [_column(table, alike) for table in tables]
 
 
-def _without_nulls(alike: Alike, tables: Sequence[Table]) -> Alike:
-    covered = [table for table in tables if table.title in alike.columns]
-    filled = {table.title for table in covered if not _column(table, alike).nulls}
-    return Alike(alike.name, {title: column for title, column in alike.columns.items() if title in filled})
+def _without_nulls(alike: Alike, known: Mapping[str, Table]) -> Alike:
+    filled = {title: column for title, column in alike.columns.items() if not _column(known[title], alike).nulls}
+    return Alike(alike.name, filled)

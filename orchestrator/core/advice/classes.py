@@ -7,7 +7,7 @@ have the same name and type without being a table's own number. `id` of two tabl
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.advice.facts import ColumnId, Table, Usage, by_title
@@ -58,7 +58,8 @@ def classes(tables: Sequence[Table], usages: Sequence[Usage]) -> tuple[Alike, ..
         for column in table.columns:
             if suited(column.type):
                 members[groups.root((table.title, column.name))].append((table.title, column.name))
-    found = [_alike(group, tables) for group in members.values() if wanted & set(group)]
+    known = by_title(tables)
+    found = [_alike(group, known) for group in members.values() if not wanted.isdisjoint(group)]
     return tuple(sorted(found, key=lambda one: (-len(one.columns), one.name, sorted(one.columns))))
 
 
@@ -107,10 +108,9 @@ def _used(usages: Sequence[Usage]) -> Iterator[ColumnId]:
                 yield from ((query.sources[source], name) for source, name in held.columns)
 
 
-def _alike(group: Iterable[ColumnId], tables: Sequence[Table]) -> Alike:
+def _alike(group: Iterable[ColumnId], known: Mapping[str, Table]) -> Alike:
     """Of several columns of one table the one that bears the class's name, else that of most keys."""
     group = sorted(group)
-    known = by_title(tables)
     names = Counter(name for _, name in group)
     name = max(names, key=lambda one: (names[one], one != "id", one))
     chosen: dict[str, str] = {}
