@@ -1,12 +1,16 @@
 """Thousands of tenants: how long `apply` takes beside the tutorial's statements through psql, and how that grows.
 
-    uv run --all-extras python bench/tenants.py [--engine native] [--nodes 5] [--blocks 4] [--steps 2000,5000]
+    uv run --all-extras python bench/tenants.py --only beside [--blocks 4]          # 1,000 of either kind
+    uv run --all-extras python bench/tenants.py --only growth [--steps 100,1000,2000,5000,10000]
 
 Each tenant is a role with a password, a distributed schema, one table and a grant to another role. Side by side: blocks
-of tenants made by `orchestrator apply` from a template, and as many made by the tutorial's statements piped through
-psql, one by one, in sessions of a hundred (in one session for all the nodes run out of connections). Then the number of
-tenants grows step by step; after the last step a run that has nothing to do is timed. Times are of whole processes;
-`peak_mb` is the largest memory of one. Writes bench/results/tenants.json.
+of 250 tenants made by `orchestrator apply` from a template, and as many made by the tutorial's statements piped through
+psql, one by one, in sessions of a hundred (in one session for all the nodes run out of connections). Growth: the number
+of tenants is raised step by step in a lab of its own; after each step a run that has nothing to do. Times are of whole
+processes; `peak_mb` is the largest memory of one, `server_cpu_ms_each` the time of all servers' processes on the CPU
+(native engine), which other work on the machine disturbs less than the wall time. A collision that was tried again is
+counted from the servers' logs. With --folder the lab is made there, or found there, and kept. Updates
+bench/results/tenants.json.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,13 @@ BLOCK = 250
 
 
 class Tenants(Lab):
+    def __init__(self, folder: Path, engine: str, nodes: int) -> None:
+        if (folder / "Pulumi.yaml").exists():
+            self.folder = folder
+        else:
+            folder.mkdir(exist_ok=True)
+            super().__init__(folder, engine, nodes)
+
     def declare(self, count: int) -> None:
         (self.folder / "stacks" / "tenant").mkdir(exist_ok=True)
         (self.folder / "stacks" / "tenant" / "001.sql").write_text(TABLE, "utf-8")
@@ -50,7 +62,7 @@ class Tenants(Lab):
         command = [sys.executable, "-m", "orchestrator", "apply", "--yes", "--json"]
         began = time.perf_counter()
         with subprocess.Popen(
-            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             out, err = process.stdout, process.stderr
             assert out is not None
@@ -61,6 +73,32 @@ class Tenants(Lab):
                 sys.exit(f"apply failed: {err.read() if err else ''}")
             process.returncode = 0
         return seconds, usage.ru_maxrss / 1024, json.loads(text)["outcome"]
+
+    def environment(self) -> dict[str, str]:
+        """With compiled modules kept from the first run on, as an installed command has them."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return kept | {"PYTHONPYCACHEPREFIX": str(self.folder / "pycache")}
+
+    def servers(self) -> Path:
+        return Path(json.loads(self.run("lab", "status", "--json"))["log"]).parent / "native"
+
+    def server_cpu(self) -> float:
+        """Seconds that the native engine's servers and all their sessions have been on the CPU so far."""
+        parents = [int(path.read_text().split()[0]) for path in self.servers().glob("node*/postmaster.pid")]
+        spent = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(path.parent.name) in parents or int(fields[1]) in parents:
+                spent += sum(map(int, fields[11:15]))
+        return spent / os.sysconf("SC_CLK_TCK")
+
+    def collisions(self) -> int:
+        """How often a server said that two transactions met in a row of its catalogs."""
+        logs = [path.read_text("utf-8", "replace") for path in self.servers().glob("node*/server.log")]
+        return sum(log.count("tuple concurrently") for log in logs)
 
     def psql(self, first: int, count: int) -> float:
         """The tutorial's statements, one by one; seconds of psql itself."""
@@ -105,52 +143,91 @@ def side_by_side(lab: Tenants, blocks: int) -> dict[str, Any]:
     """Blocks of either kind in turn, so that both meet the same catalogs and the same noise."""
     lab.declare(1)
     lab.apply()
-    ours, theirs = [], []
+    ours, theirs, loads = [], [], []
     for block in range(blocks):
+        loads.append(round(os.getloadavg()[0], 1))
         lab.declare(1 + (block + 1) * BLOCK)
         ours.append(round(lab.apply()[0], 2))
         theirs.append(round(lab.psql(block * BLOCK, BLOCK), 2))
-        print(f"block {block + 1}: apply {ours[-1]} s, psql {theirs[-1]} s", flush=True)
-    return {"tenants_each": blocks * BLOCK, "apply": ours, "psql": theirs, "ratio": round(sum(theirs) / sum(ours), 2)}
+        print(f"block {block + 1}: apply {ours[-1]} s, psql {theirs[-1]} s, load {loads[-1]}", flush=True)
+    return {
+        "tenants_each": blocks * BLOCK, "apply": ours, "psql": theirs, "load_average": loads,
+        "ratio": round(sum(theirs) / sum(ours), 2), "collisions": lab.collisions(),
+    }  # fmt: skip
 
 
-def growth(lab: Tenants, have: int, steps: list[int]) -> list[dict[str, Any]]:
-    table = []
-    for count in (step for step in steps if step > have):
+def growth(lab: Tenants, steps: list[int]) -> Iterator[dict[str, Any]]:
+    have = 1
+    for count in steps:
         lab.declare(count)
-        seconds, peak, _ = lab.apply()
-        row = {"from": have, "to": count, "seconds": round(seconds, 1), "peak_mb": round(peak)}
-        row["ms_each"] = round(1000 * seconds / (count - have), 1)
+        before, load = lab.server_cpu(), os.getloadavg()[0]
         seconds, peak, outcome = lab.apply()
-        row |= {"again": outcome, "again_seconds": round(seconds, 1), "again_peak_mb": round(peak)}
+        cpu = lab.server_cpu() - before
+        if outcome == "nothing to do":
+            have = count
+            continue
+        row = {"from": have, "to": count, "seconds": round(seconds, 1), "peak_mb": round(peak)}
+        row |= {"ms_each": round(1000 * seconds / (count - have), 1), "load_average": round(load, 1)}
+        row["server_cpu_ms_each"] = round(1000 * cpu / (count - have), 1)
+        seconds, peak, again = lab.apply()
+        row |= {"again": again, "again_seconds": round(seconds, 1), "again_peak_mb": round(peak)}
+        row |= catalogs(lab)
         print(row, flush=True)
-        table.append(row)
+        yield row
         have = count
-    return table
+
+
+def catalogs(lab: Tenants) -> dict[str, float]:
+    """The coordinator's catalogs, and how long the list of all shards with their sizes takes."""
+    with lab.connect() as connection:
+        size = connection.execute(
+            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r'"
+            " AND (relnamespace = 'pg_catalog'::regnamespace)"
+        ).fetchone()
+        began = time.perf_counter()
+        connection.execute("SELECT count(shard_size) FROM citus_shards").fetchone()
+        return {
+            "catalog_mb": round(int(size[0]) / 2**20) if size else 0,
+            "sizes_seconds": round(time.perf_counter() - began, 2),
+            "collisions": lab.collisions(),
+        }
+
+
+def keep(part: str, command: str, engine: str, nodes: int, found: object) -> None:
+    """Each part is replaced by itself, with the command and the date that it is from."""
+    known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    about = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    known[part] = about | {"engine": engine, "nodes": nodes, "cores": os.cpu_count(), "found": found}
+    RESULTS.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="native")
     parser.add_argument("--nodes", type=int, default=5)
+    parser.add_argument("--only", choices=["beside", "growth"], required=True)
     parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--steps", default="2000,5000")
+    parser.add_argument("--steps", default="100,1000,2000,5000,10000")
+    parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if shutil.which("psql") is None:
         sys.exit("psql is not on PATH")
+    command = "uv run --all-extras python bench/tenants.py " + " ".join(sys.argv[1:])
     with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as folder:
-        lab = Tenants(Path(folder), options.engine, options.nodes)
+        lab = Tenants(options.folder or Path(folder) / "project", options.engine, options.nodes)
         try:
-            beside = side_by_side(lab, options.blocks)
-            grown = growth(lab, 1 + options.blocks * BLOCK, [int(step) for step in options.steps.split(",")])
+            if options.only == "beside":
+                beside = side_by_side(lab, options.blocks)
+                keep("side_by_side", command, options.engine, options.nodes, beside)
+                print(json.dumps(beside))
+            else:
+                rows = []
+                for row in growth(lab, [int(step) for step in options.steps.split(",")]):
+                    rows.append(row)
+                    keep("growth", command, options.engine, options.nodes, rows)
         finally:
-            lab.run("lab", "down", "--delete")
-    result = {
-        "command": " ".join(sys.argv), "engine": options.engine, "nodes": options.nodes,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "side_by_side": beside, "growth": grown,
-    }  # fmt: skip
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    print(json.dumps(beside))
+            if options.folder is None:
+                lab.run("lab", "down", "--delete")
 
 
 if __name__ == "__main__":

@@ -41,9 +41,10 @@ class DeclaredServices:
 
     def plan(self, state: ServicesState) -> tuple[tuple[ServiceStep, ...], tuple[str, ...]]:
         """Steps and notices. Raises SpecError with everything that would be refused later."""
+        known = self.passwords.read_all(self.specs)
         problems = [
             *check_services(self.specs, self.migrations, state, self.admin),
-            *password_problems(self.specs, self.passwords, state),
+            *password_problems(self.specs, known, state),
         ]
         if problems:
             raise SpecError(f"stack {self.stack}", problems)
@@ -51,7 +52,7 @@ class DeclaredServices:
         unknown = [
             service.role_name
             for service in self.specs
-            if service.password.generate and self.passwords.read(service.role_name, service.password) is None
+            if service.password.generate and known[service.role_name] is None
         ]
         return steps, service_notices(self.specs, self.migrations, state, unknown)
 

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote
 
 from orchestrator.core.errors import Problem, SpecError
@@ -18,6 +19,8 @@ from orchestrator.core.services import Password, ServiceSpec
 from orchestrator.core.state import ServicesState
 
 _RANDOM_BYTES = 24  # 32 characters, 192 bits
+# By role: the password, why it cannot be read, or None where it would have to be generated first.
+Known: TypeAlias = Mapping[str, str | Problem | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,9 @@ class Passwords:
         kept = self._kept(role)
         return _from_file(where, kept) if kept.exists() else None
 
+    def read_all(self, services: Sequence[ServiceSpec]) -> Known:
+        return {service.role_name: self.read(service.role_name, service.password) for service in services}
+
     def ensure(self, role: str, source: Password) -> str:
         """The password, generated and kept if need be. Raises SpecError where its source cannot be read."""
         found = self.read(role, source)
@@ -54,13 +60,11 @@ class Passwords:
         return self.root / ".secrets" / self.stack / f"{quote(role, safe=' ')}.password"
 
 
-def password_problems(
-    services: Sequence[ServiceSpec], passwords: Passwords, state: ServicesState
-) -> tuple[Problem, ...]:
+def password_problems(services: Sequence[ServiceSpec], known: Known, state: ServicesState) -> tuple[Problem, ...]:
     """Sources that must work before the first change: those of roles to be made, and files that others can read."""
     problems = []
     for service in services:
-        found = passwords.read(service.role_name, service.password)
+        found = known[service.role_name]
         if isinstance(found, Problem) and (service.role_name not in state.roles or service.password.env is None):
             problems.append(found)
     return tuple(problems)

@@ -2,8 +2,8 @@
 
 Roles, then schemas, then tables, each kind for the whole batch. What that saves was measured on Citus 13.2:
 
-- Tables are made, handed over and granted while their schema is an ordinary one. All of that stays on the coordinator,
-  and distributing the schema then carries the result to the nodes at once.
+- Tables are made and handed over while their schema is an ordinary one. All of that stays on the coordinator, and
+  distributing the schema then carries the result to the nodes.
 - For a table with a sequence that the nodes do not have yet, Citus opens a connection to every node, which costs more
   than the rest of the service. One function that names the sequences of the whole batch makes Citus take all of them
   along at once. It lives for that one transaction. The schemas must be committed by then: those connections are others.
@@ -108,10 +108,6 @@ def _make_tables(conn: Connection, batch: Sequence[WholeService]) -> None:
             _make_tables_of(conn, service)
         with translated(f"hand the tables of {_some(schemas)} over to their roles"):
             _hand_over(conn, batch, schemas)
-        for service in batch:
-            for grant in service.grants:
-                with translated(grant.title):
-                    grant_on_tables(conn, grant)
         with translated(f"take the sequences of {_some(schemas)} to every node"):
             _take_sequences_along(conn, schemas)
         with translated(f"distribute schema {_some(schemas)}"):
@@ -119,6 +115,19 @@ def _make_tables(conn: Connection, batch: Sequence[WholeService]) -> None:
                 "SELECT citus_schema_distribute(quote_ident(name)::regnamespace) FROM unnest(%s::text[]) name",
                 [schemas],
             )
+        # Not before: what is granted on a table travels with it one privilege at a time, the owner's too.
+        _grant(conn, batch)
+
+
+def _grant(conn: Connection, batch: Sequence[WholeService]) -> None:
+    alike: dict[tuple[str, tuple[str, ...]], list[EnsureGrant]] = defaultdict(list)
+    for service in batch:
+        for step in service.grants:
+            alike[step.role, step.privileges].append(step)
+    for (role, _), steps in alike.items():
+        schemas = [step.schema for step in steps]
+        with translated(f"grant rights on {_some(schemas)} to {role}"):
+            grant_on_tables(conn, steps)
 
 
 def _make_tables_of(conn: Connection, service: WholeService) -> None:

@@ -17,9 +17,9 @@ from orchestrator.core.migrations import Migration
 from orchestrator.core.steps import EnsureGrant, EnsureRole, EnsureSchema, RunMigration
 
 AT_ONCE = 4
-# A transaction holds a lock for each table, index and sequence on every node, and PostgreSQL's default leaves room for
-# 64 a connection: with this many services there is room for some fifteen tables each.
+# More gain little (measured), and a transaction holds a lock for each table, index and sequence on every node.
 BATCH = 20
+_OUT_OF_LOCKS = "53200"
 # Serialization, deadlock, lock not available, too many connections; and of XX000 the texts below.
 _COLLISIONS = frozenset({"40001", "40P01", "55P03", "53300"})
 _COLLIDED = ("tuple concurrently updated", "tuple concurrently deleted", "remaining connection slots")
@@ -88,6 +88,16 @@ class BulkRun:
                 connection.close()
 
     def _batch(self, batch: tuple[Bundle, ...]) -> None:
+        """As one, or one by one where the server has no room for the locks of all their tables."""
+        try:
+            self._tried(batch)
+        except (OrchestratorError, psycopg.Error) as error:
+            if len(batch) == 1 or _state(error) != _OUT_OF_LOCKS:
+                raise
+            for bundle in batch:
+                self._tried((bundle,))
+
+    def _tried(self, batch: tuple[Bundle, ...]) -> None:
         for left in reversed(range(_TRIES)):
             try:
                 self._make(batch, self._connection())
@@ -109,5 +119,8 @@ class BulkRun:
 
 def _collided(error: OrchestratorError | psycopg.Error) -> bool:
     """Nothing came of it but the meeting of two transactions."""
-    state = getattr(error, "sqlstate", "") or ""
-    return state in _COLLISIONS or any(text in str(error) for text in _COLLIDED)
+    return _state(error) in _COLLISIONS or any(text in str(error) for text in _COLLIDED)
+
+
+def _state(error: OrchestratorError | psycopg.Error) -> str:
+    return getattr(error, "sqlstate", "") or ""

@@ -6,8 +6,8 @@ Citus keeps a connection to every node for each role that a session acts as, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -181,22 +181,23 @@ def ensure_grant(conn: Connection, step: EnsureGrant) -> None:
     schema, role = sql.Identifier(step.schema), sql.Identifier(step.role)
     with conn.transaction():
         conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role))
-        grant_on_tables(conn, step)
+        grant_on_tables(conn, [step])
 
 
-def grant_on_tables(conn: Connection, step: EnsureGrant) -> None:
-    """Without USAGE on the schema, and in the caller's transaction."""
-    schema, role, owner = sql.Identifier(step.schema), sql.Identifier(step.role), sql.Identifier(step.owner)
-    privileges = sql.SQL(", ").join(sql.SQL(privilege) for privilege in step.privileges)
-    names = {"schema": schema, "role": role, "owner": owner, "privileges": privileges}
-    statements = [
-        "GRANT {privileges} ON ALL TABLES IN SCHEMA {schema} TO {role}",
-        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT {privileges} ON TABLES TO {role}",
-    ]
-    if "INSERT" in step.privileges:  # without them an INSERT into a table with a serial column fails
-        statements += [
-            "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
-        ]
-    for statement in statements:
-        conn.execute(sql.SQL(statement).format(**names))
+def grant_on_tables(conn: Connection, steps: Sequence[EnsureGrant]) -> None:
+    """The same privileges for one role on the tables of several schemas. Without USAGE, in the caller's transaction."""
+    role, privileges = sql.Identifier(steps[0].role), sql.SQL(", ").join(map(sql.SQL, steps[0].privileges))
+    schemas = sql.SQL(", ").join(sql.Identifier(step.schema) for step in steps)
+    kinds: list[tuple[LiteralString, sql.Composable]] = [("TABLES", privileges)]
+    if "INSERT" in steps[0].privileges:  # without it an INSERT into a table with a serial column fails
+        kinds.append(("SEQUENCES", sql.SQL("USAGE")))
+    for kind, granted in kinds:
+        of_kind = sql.SQL(kind)
+        conn.execute(sql.SQL("GRANT {} ON ALL {} IN SCHEMA {} TO {}").format(granted, of_kind, schemas, role))
+        for step in steps:
+            owner, schema = sql.Identifier(step.owner), sql.Identifier(step.schema)
+            conn.execute(
+                sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA {} GRANT {} ON {} TO {}").format(
+                    owner, schema, granted, of_kind, role
+                )
+            )

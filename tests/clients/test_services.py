@@ -78,7 +78,7 @@ class Stack:
         migrations = {service.name: read_migrations(service, self.folder) for service in self.services}
         state = self.observe()
         found = check_services(self.services, migrations, state, self.cluster.admin_login)
-        return found + password_problems(self.services, self.passwords, state)
+        return found + password_problems(self.services, self.passwords.read_all(self.services), state)
 
     def apply(self, steps: tuple[ServiceStep, ...] | None = None) -> None:
         if steps is None:

@@ -61,6 +61,18 @@ def test_a_collision_is_tried_again_and_another_failure_is_told() -> None:
         until_ended(BulkRun(Connections, fail, [(bundle("one"),)]))  # type: ignore[arg-type]
 
 
+def test_what_has_no_room_together_is_made_one_by_one() -> None:
+    made: list[int] = []
+
+    def make(batch: Any, _connection: Any) -> None:
+        if len(batch) > 1:
+            raise DatabaseError("make them", "out of shared memory", sqlstate="53200")
+        made.append(len(batch))
+
+    until_ended(BulkRun(Connections, make, [(bundle("one"), bundle("two"))]))  # type: ignore[arg-type]
+    assert made == [1, 1]
+
+
 def test_a_batch_that_was_cut_off_between_its_parts_is_made_to_its_end(cluster: Cluster) -> None:
     """As after a collision in a migration: roles and schemas are there, and the same batch comes again."""
     table = "CREATE TABLE items (id bigserial PRIMARY KEY, name text)"
