@@ -15,6 +15,7 @@ import psycopg
 from orchestrator.clients import moving_sql, tenants_sql
 from orchestrator.clients.citus_errors import translated
 from orchestrator.clients.pins import forget_pin, keep_pin
+from orchestrator.clients.split_copies import compare, shards
 from orchestrator.core.pins import Pin, Tenant
 from orchestrator.core.steps import SplitTenant
 
@@ -78,8 +79,14 @@ def _split(connection: psycopg.Connection[Any], step: SplitTenant) -> None:
         "cascade": "CASCADE" if step.cascade else "",
         "mode": step.transfer_mode,
     }
+    digest, table = tenant.hash or 0, tenant.table or ""
     with translated(step.title):
         # Under the name of moves, so that the next run, and `rebalance --stop`, find one whose orchestrator was killed.
         connection.execute(moving_sql.PREPARE)
         connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT}s",))
-        connection.execute(tenants_sql.SPLIT, values)
+        with connection.transaction():
+            wholes = shards(connection, table, digest, digest)
+            connection.execute(tenants_sql.SPLIT, values)
+            if step.verify != "off" and wholes:
+                parts = shards(connection, table, wholes[0].first, wholes[0].last)
+                compare(connection, wholes, parts, step.verify, step.bytes)

@@ -90,29 +90,37 @@ def isolation_plan(state: ClusterState, wanted: Wanted, isolation: Isolation) ->
         steps.append(PinTenant(wish))
     own = isolation.own or (kept is not None and kept.shard_id is not None)
     shard_id = kept.shard_id if kept is not None and kept.shard_id is not None else isolation.shard_id
-    pins = [*(pin for pin in state.pins if pin != kept), replace(wish, shard_id=shard_id if own else None)]
-    size = next((group.bytes for group in state.shard_groups if group.shard_id == isolation.shard_id), None)
+    others = [pin for pin in state.pins if pin != kept]
+    # Of a shard that is still to be split the tenant's part is not known: it is planned as if it were the whole.
+    moves = pin_moves(state, [*others, replace(wish, shard_id=shard_id)])
+    planned = moves if own else (*moves, *_rest(state, isolation))
+    shown = tuple(move for move in moves if own or move.shard_id != isolation.shard_id)
     if not own:
-        steps.append(SplitTenant(tenant, len(isolation.tables) > 1, wanted.transfer_mode, size))
-    moves = pin_moves(state, pins)
-    # Of a shard that is still to be split the tenant's part is not known: counted whole, it is no more than that.
-    whole = () if own else _whole(isolation, size)
-    if moves or whole:
-        limits = *executors_for((*whole, *moves), wanted.parallel), wanted.max_pause
+        steps.append(_split(state, wanted, isolation))
+    if planned:
+        limits = *executors_for(planned, wanted.parallel), wanted.max_pause
         name, verify = state.strategy(None).name, comparable(state, wanted)
-        steps.append(MoveShards(name, wanted.transfer_mode, (*whole, *moves), *limits, verify=verify, tenant=wish))
+        steps.append(MoveShards(name, wanted.transfer_mode, planned, *limits, verify=verify, tenant=wish))
     if steps:
         there = {group.shard_id for group in state.shard_groups} - ({isolation.shard_id} if not own else set())
         steps.append(VerifyCluster(len(state.nodes), tuple(sorted(there))))
     before = node_loads(state.nodes, state.shard_groups)
-    placed = node_loads(state.nodes, after(state.shard_groups, moves))
-    return Plan(tuple(steps), before, placed, moves, _notes(isolation, own, bool(steps)))
+    placed = node_loads(state.nodes, after(state.shard_groups, shown))
+    return Plan(tuple(steps), before, placed, shown, _notes(isolation, own, bool(steps)))
 
 
-def _whole(isolation: Isolation, size: int | None) -> tuple[Move, ...]:
-    if isolation.node_id == isolation.to:
+def _split(state: ClusterState, wanted: Wanted, isolation: Isolation) -> SplitTenant:
+    size = next((group.bytes for group in state.shard_groups if group.shard_id == isolation.shard_id), None)
+    along, mode = len(isolation.tables) > 1, wanted.transfer_mode
+    return SplitTenant(isolation.tenant, along, mode, size, comparable(state, wanted))
+
+
+def _rest(state: ClusterState, isolation: Isolation) -> tuple[Move, ...]:
+    """Those who share the shard leave too where the tenant is to be alone on the node where it is."""
+    others = [node.node_id for node in state.nodes if node.should_have_shards and node.node_id != isolation.to]
+    if not isolation.alone or isolation.node_id != isolation.to or not others:
         return ()
-    return (Move(isolation.shard_id, isolation.node_id, isolation.to, size),)
+    return (Move(isolation.shard_id, isolation.to, others[0]),)
 
 
 def pin_moves(state: ClusterState, pins: Sequence[Pin]) -> tuple[Move, ...]:

@@ -155,13 +155,15 @@ class ReleaseTenant:
 class SplitTenant:
     """Give the rows of a tenant a shard of their own, in every table that moves along (`cascade` where there are more).
 
-    Nothing puts shards together again. `bytes` are those of the shards that are split.
+    Nothing puts shards together again. `bytes` are those of the shards that are split, `verify` is how they are
+    compared with their parts before that is committed.
     """
 
     tenant: Tenant
     cascade: bool
     transfer_mode: TransferMode
     bytes: int | None = None
+    verify: Verify = "quick"
 
     @property
     def title(self) -> str:

@@ -10,10 +10,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from orchestrator.clients import split_copies, tenants_sql
 from orchestrator.clients.citus import CitusClient
 from orchestrator.clients.pins import forget_pin, keep_pin
+from orchestrator.clients.split_copies import SplitDiffers, compare, shards
 from orchestrator.clients.tenants import SplitRefused, UnknownTenant, find_tenant, read_heat, refuse_logical_split
 from orchestrator.core.pins import Isolation, Pin, Tenant
+from orchestrator.core.steps import Verify
+from tests.core.observed import MB
 from tests.fix_lab import Cluster, superuser
 
 HOSTILE = ['My "Own" Schema; DROP', "50% off.today", "schöne neue'welt", "%s {} \\"]
@@ -207,3 +211,39 @@ def track(cluster: Cluster, port: int, value: str) -> None:
         root.execute("SELECT pg_reload_conf()")
         while root.execute("SHOW citus.stat_tenants_track").fetchone() != (value,):
             pass
+
+
+@pytest.mark.parametrize(
+    ("verify", "mode", "size"),
+    [("quick", "block_writes", MB // 2), ("quick", "force_logical", 100 * MB), ("full", "block_writes", 100 * MB)],
+)
+def test_a_split_that_lost_a_row_is_rolled_back(
+    real: Tenants, verify: Verify, mode: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is taken from a part behind Citus' back, while the split is not committed. A sample is of every page."""
+    monkeypatch.setattr(split_copies, "SAMPLED_PAGES", 10**9)
+    rows(real, HOSTILE[1])
+    table = sql.Identifier(HOSTILE[1], "events").as_string(real.admin)
+    real.run("INSERT INTO {}.events SELECT 7, i FROM generate_series(100, 400) i", HOSTILE[1])
+    digest = real.find("7", table).tenant.hash or 0
+    wholes = shards(real.admin, table, digest, digest)
+    assert [list(whole.keys) for whole in wholes] == [["tenant", "id"], ["tenant", "id"]]
+
+    def split() -> None:
+        values = {"table": table, "value": "7", "cascade": "CASCADE", "mode": mode}
+        with real.admin.transaction():
+            real.admin.execute(tenants_sql.SPLIT, values)
+            parts = shards(real.admin, table, wholes[0].first, wholes[0].last)
+            assert len(parts) > len(wholes)
+            compare(real.admin, wholes, parts, verify, size)
+            own = next(part for part in parts if part.first == part.last and part.table == wholes[0].table)
+            with superuser(real.cluster, own.port) as node:
+                node.execute("SET citus.enable_manual_changes_to_shards = on")
+                node.execute(f"DELETE FROM {own.name} WHERE id < 400")
+            compare(real.admin, wholes, parts, verify, size)
+
+    with pytest.raises(SplitDiffers, match="events_"):
+        split()
+    assert real.find("7", table).own is False, "rolled back"
+    count = real.admin.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert count == (20 + 301,)

@@ -105,6 +105,17 @@ def test_rows_that_share_a_shard_are_split_off_and_the_old_shard_is_not_missed()
     assert "in app.events, app.orders; how large it is shows then" in plan.notes[0]
 
 
+def test_alone_where_it_is_those_leave_too_who_share_its_shard() -> None:
+    state = cluster([(1, 8 * MB), (1, MB), (2, MB)])
+    rows = Isolation(Tenant("42", "app.events", 7), 100, 1, False, 1, True, ("app.events",))
+    plan = isolation_plan(state, WANTED, rows)
+    assert [type(step) for step in plan.steps] == [PinTenant, SplitTenant, MoveShards, VerifyCluster]
+    assert [(move.shard_id, move.target) for move in plan.moves] == [(101, 2)]
+    only = isolation_plan(cluster([(1, 8 * MB), (2, MB)]), WANTED, rows)
+    assert [type(step) for step in only.steps] == [PinTenant, SplitTenant, MoveShards, VerifyCluster]
+    assert only.moves == ()
+
+
 def test_a_rebalance_that_is_under_way_is_waited_for_first() -> None:
     from orchestrator.core.state import RebalanceJob
 
