@@ -53,7 +53,7 @@ def choose(declared: Literal["pulumi", "arm"] | None, root: Path, name: str) -> 
 def prepare(session: Session, file: stackfile.StackFile, nodes: int, *, with_pending_changes: bool) -> Scaling:
     """Gives the session's world whoever changes the node count. `file` is as on disk, before that count is written.
 
-    Raises PulumiMissing, PulumiRefused, and the refusals of check_changes.
+    Raises PulumiMissing, PulumiRefused, PulumiLocked, and the refusals of check_changes.
     """
     scaling = choose(file.spec.scaling, session.root, file.stack)
     arm = session.control
@@ -73,10 +73,15 @@ def _previewed(
     server = drive(when_free(arm.read_server, "read the server"), lambda _: None)
     if server.nodes >= nodes:
         return ()
+    dead = stack.dead_locks()
     text = file.text if nodes == file.spec.nodes else stackfile.set_value(file.text, "nodes", str(nodes))
     others = check_changes(file.stack, nodes, stack.preview(text), allow_others=with_pending_changes)
     return (
         f"The node count is changed by `pulumi up` on stack {file.stack}.",
+        *(
+            f"An update that was killed ({lock.holder}) left its lock on the state: this run removes it."
+            for lock in dead
+        ),
         *(f"Pulumi will also {change.title}." for change in others),
     )
 

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.clients.pulumi_locks import Lock, read_locks
 from orchestrator.core.errors import OrchestratorError, Refused
 from orchestrator.core.resource_changes import NODE_COUNT, SERVER_TYPE, PropertyChange, ResourceChange
 from orchestrator.core.resource_changes import Operation as ChangeOperation
@@ -69,10 +70,15 @@ class PulumiFailed(OrchestratorError):
 
 
 class PulumiLocked(Refused):
-    def __init__(self, stack: str) -> None:
+    """`lock` where it is known who holds it: nothing was changed then, because it was looked for before the run."""
+
+    def __init__(self, stack: str, lock: Lock | None = None) -> None:
+        by = f" ({lock.holder})" if lock else ""
+        unchanged = " Nothing was changed." if lock else ""
         super().__init__(
-            f"The state of stack {stack} is locked by another update. Wait for that to end and run the same command; "
-            f"if none is running, one that was killed left its lock: `pulumi cancel --stack {stack}` removes it."
+            f"The state of stack {stack} is locked by another update{by}.{unchanged} Wait for that to end and run the "
+            "same command; if none is running, one that was killed left its lock: "
+            f"`pulumi cancel --stack {stack}` removes it."
         )
 
 
@@ -148,15 +154,31 @@ class PulumiStack:
                 self._stack().preview(refresh=True, config_file=str(path), color="never", on_event=seen)
         return tuple(seen.changes.values())
 
+    def dead_locks(self) -> tuple[Lock, ...]:
+        """Of updates of this machine that were killed. Raises PulumiLocked where another one holds the state."""
+        locks = read_locks(self.root, self.name)
+        for lock in locks:
+            if not lock.dead:
+                raise PulumiLocked(self.name, lock)
+        return locks
+
+    def _unlock(self) -> None:
+        """Only what is dead, file by file: `pulumi cancel` would also break a lock that was taken just now."""
+        for lock in read_locks(self.root, self.name):
+            if lock.dead:
+                lock.file.unlink(missing_ok=True)
+
     def up(self) -> None:
         """Blocks until Pulumi has made the program true, with the stack file that is on disk. Raises PulumiFailed."""
         seen = _Seen()
+        self._unlock()
         with self._errors("up", seen, PulumiFailed):
             self._stack().up(refresh=True, show_secrets=False, color="never", on_event=seen)
 
     def refresh(self) -> None:
         """Have Pulumi's state say what Azure has. Raises PulumiFailed."""
         seen = _Seen()
+        self._unlock()
         with self._errors("refresh", seen, PulumiFailed):
             self._stack().refresh(show_secrets=False, color="never", on_event=seen)
 

@@ -139,19 +139,24 @@ def test_an_update_that_fails_is_told_and_the_same_command_goes_on(taken_over: t
     assert nothing_to_do(stack)
 
 
-def test_a_state_that_is_locked_is_told(taken_over: tuple[Project, PulumiProject]) -> None:
+def test_a_state_that_is_locked_elsewhere_is_told_before_anything_is_changed(
+    taken_over: tuple[Project, PulumiProject],
+) -> None:
     project, stack = taken_over
     folder = stack.folder / "state" / ".pulumi" / "locks" / "organization" / "elastic-cluster" / "local"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "11111111-2222-3333-4444-555555555555.json").write_text(
         json.dumps({"pid": 1, "username": "somebody", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"})
     )
+    text, writes = stack.stack_file.read_text("utf-8"), list(stack.provider.arm.writes)
     failed = project.run("scale-out", "--nodes", "5", "--yes")
-    assert failed.returncode == 1, failed.stderr
-    assert "The state of stack local is locked by another update" in failed.stderr
+    assert failed.returncode == 2, failed.stderr
+    assert "The state of stack local is locked by another update (process 1 of somebody on elsewhere" in failed.stderr
+    assert "Nothing was changed." in failed.stderr
     assert "pulumi cancel --stack local" in failed.stderr
+    assert (stack.stack_file.read_text("utf-8"), stack.provider.arm.writes) == (text, writes)
     stack.cli("cancel", "--yes", "--stack", "local")
-    assert project.run("scale-out", "--yes").returncode == 0
+    assert project.run("scale-out", "--nodes", "5", "--yes").returncode == 0
     assert len(status(project)["nodes"]) == 5
 
 
