@@ -5,8 +5,10 @@
 `tiny`: many schemas of one small table, `large`: few of some 100 MB each; two nodes become four, and the same shard
 groups are moved there and back again (`rebalance --undo`), each way as often without verification as with it: off,
 default, default, off. The time is that of the whole step of the moves: both copies of each group compared, sequences
-and probe writes. The comparison of all nodes' structure at the end is made in either case and told beside it. Writes
-bench/results/verify.json. Cleans up after itself; under six minutes (`--small`: under one).
+and probe writes. Writes may be held for two seconds, so that a busy machine has no move made twice. The comparison of
+all nodes' structure at the end is made in either case and told beside it. Seconds of the processors (all servers and
+the command) are told too: other work on the machine changes those less. Writes bench/results/verify.json. Cleans up
+after itself; under six minutes (`--small`: under one, on a machine of its own).
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,25 +34,42 @@ RESULTS = Path(__file__).parent / "results" / "verify.json"
 MB = 2**20
 # There, back, there, back: each way once without and once with.
 ORDER = ("off", "quick", "quick", "off")
-FULL = {"tiny": ([0] * 120, 3), "large": ([150 * MB] * 12, 2)}
+FULL = {"tiny": ([0] * 120, 2), "large": ([100 * MB] * 12, 2)}
 SMALL = {"tiny": ([0] * 24, 1), "large": ([20 * MB] * 8, 1)}
+
+
+def processor_seconds(lab: Lab) -> float:
+    """Of all servers so far, and of the commands that have ended."""
+    servers = {path.read_text("utf-8").split()[0] for path in lab.folder.glob("**/native/node*/**/postmaster.pid")}
+    ticks = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text("utf-8").rpartition(")")[2].split()
+            own, ended = sum(map(int, fields[11:13])), sum(map(int, fields[13:15]))
+            ticks += own + ended if folder.name in servers else own if fields[1] in servers else 0
+    commands = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ticks / os.sysconf("SC_CLK_TCK") + commands.ru_utime + commands.ru_stime
 
 
 def moved(lab: Lab, verify: str, back: bool) -> dict[str, Any]:
     """One block: all moves there, or all of them back."""
-    arguments = ["rebalance", "--yes", "--json", "--verify", verify]
+    arguments = ["rebalance", "--yes", "--json", "--verify", verify, "--max-write-pause", "2000"]
     if back:
         arguments += ["--undo", str(json.loads(lab.run("runs", "--json"))[0]["run"])]
     else:
         arguments += ["--moves", "direct"]
+    before = processor_seconds(lab)
     report = json.loads(lab.run(*arguments))
+    used = processor_seconds(lab) - before
     step = next(step for step in report["steps"] if "direct move" in step["title"])
     return {
         "verify": verify,
         "way": "back" if back else "there",
         "moves": len(report["moves"]),
         "seconds": step["seconds"],
+        "processor_seconds": round(used, 2),
         "longest_write_pause_ms": max(round(1000 * (move["write_pause_seconds"] or 0)) for move in report["moves"]),
+        "note": step["note"],
         "parts": {check["mode"]: check["seconds"] for check in report["verification"]},
     }
 
@@ -69,19 +90,25 @@ def measure(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
                 print(json.dumps(blocks[-1]), flush=True)
     finally:
         lab.run("lab", "down", "--delete")
-    off, default = ([block["seconds"] for block in blocks if block["verify"] == verify] for verify in ("off", "quick"))
+    seconds, used = both(blocks, "seconds"), both(blocks, "processor_seconds")
     structure = statistics.median(block["parts"]["structure"] for block in blocks)
     return {
         "groups": len(sizes),
         "bytes_each": sizes[0],
         "moves_in_a_block": blocks[0]["moves"],
-        "seconds_off": off,
-        "seconds_default": default,
-        "share_of_the_move_time": round(sum(default) / sum(off) - 1, 3),
+        "seconds_off_and_default": seconds,
+        "share_of_the_move_time": round(sum(seconds[1]) / sum(seconds[0]) - 1, 3),
+        "share_by_medians": round(statistics.median(seconds[1]) / statistics.median(seconds[0]) - 1, 3),
+        "processor_seconds_off_and_default": used,
+        "share_of_the_processor_time": round(sum(used[1]) / sum(used[0]) - 1, 3),
         "structure_seconds": structure,
-        "share_with_structure": round((sum(default) + structure * len(default)) / sum(off) - 1, 3),
         "blocks": blocks,
     }
+
+
+def both(blocks: Sequence[dict[str, Any]], what: str) -> list[list[float]]:
+    """Of the blocks without verification, and of those with it."""
+    return [[block[what] for block in blocks if block["verify"] == verify] for verify in ("off", "quick")]
 
 
 def main() -> None:

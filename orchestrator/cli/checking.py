@@ -10,13 +10,14 @@ from functools import partial
 from orchestrator.cli.session import Session
 from orchestrator.clients.checks import MoveChecks, sweep_leftovers
 from orchestrator.clients.connection import connect
+from orchestrator.core.steps import Verify
 
 
 @contextmanager
-def checks(session: Session, verify: str) -> Iterator[None]:
+def checks(session: Session, verify: Verify) -> Iterator[None]:
     """Before anything is observed: the session has the cluster for itself by now."""
     sweep_leftovers(session.citus.connection)
     if verify != "off":
-        made = MoveChecks(lambda: session.citus.connection, partial(connect, session.login))
+        made = MoveChecks(lambda: session.citus.connection, partial(connect, session.login), verify)
         session.world = replace(session.world, oversight=replace(session.world.oversight, checks=made))
     yield

@@ -1,6 +1,6 @@
 """The checks around the moves of a run, on the cluster: sequences on every node, probe writes, copies of Citus' job.
 
-Direct moves compare their copies themselves, before they commit.
+Direct moves compare their copies themselves, before they commit; here is said of how many that was so.
 
 Satisfies the workflow's Checks. On the stand-in nothing is noted: its placement is simulated, nothing moves.
 """
@@ -8,20 +8,32 @@ Satisfies the workflow's Checks. On the stand-in nothing is noted: its placement
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, LiteralString
 
 import psycopg
 
 from orchestrator.clients.citus_errors import translated
+from orchestrator.clients.copies import WHOLE_BYTES
 from orchestrator.clients.job_copies import IN_FLIGHT, JobCopies
 from orchestrator.clients.probe_writes import ProbeWrites, sweep
 from orchestrator.clients.sequences import have_sequences, read_sequences
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events import MoveStarted
+from orchestrator.core.steps import Verify
 from orchestrator.core.verification import Finding, NodeSequences, sequence_problems
 
 _SIMULATED: LiteralString = "SELECT citus_version() LIKE '%simulated%'"
+
+# Of groups that are only sampled, which goes by the primary key.
+_KEYLESS: LiteralString = """
+    SELECT count(*) FROM pg_catalog.pg_dist_shard moved
+    JOIN pg_catalog.pg_dist_partition its ON its.logicalrelid = moved.logicalrelid
+    JOIN pg_catalog.pg_dist_partition part ON part.colocationid = its.colocationid
+    JOIN pg_catalog.pg_class class ON class.oid = part.logicalrelid AND class.relkind = 'r'
+    WHERE moved.shardid = ANY (%s)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = class.oid AND indisprimary)
+"""
 
 
 def sweep_leftovers(connection: psycopg.Connection[Any]) -> None:
@@ -33,13 +45,16 @@ class MoveChecks:
     """`current` gives the run's own connection, `connect` a new one. Used for one rebalance after the other."""
 
     def __init__(
-        self, current: Callable[[], psycopg.Connection[Any]], connect: Callable[[], psycopg.Connection[Any]]
+        self,
+        current: Callable[[], psycopg.Connection[Any]],
+        connect: Callable[[], psycopg.Connection[Any]],
+        verify: Verify,
     ) -> None:
-        self._current, self._connect = current, connect
+        self._current, self._connect, self._verify = current, connect, verify
         self._writes: ProbeWrites | None = None
         self._sequences: tuple[NodeSequences, ...] = ()
         self._copies: JobCopies | None = None
-        self._moved = 0
+        self._moved: list[MoveStarted] = []
 
     def begin(self) -> tuple[str, ...]:
         """Notes about what cannot be checked."""
@@ -52,14 +67,14 @@ class MoveChecks:
             return (f"Neither sequences nor probe writes are checked in this run: {error}",)
         self._writes = ProbeWrites(self._connect)
         self._writes.begin()
-        self._moved = 0
+        self._moved = []
         if in_flight:
             self._copies = JobCopies(self._connect)
             self._copies.begin()
         return ()
 
     def moved(self, move: MoveStarted) -> None:
-        self._moved += move.way == "job"
+        self._moved.append(move)
 
     def end(self) -> tuple[Finding, ...]:
         """Can be called again after a lost connection."""
@@ -69,7 +84,9 @@ class MoveChecks:
         if self._sequences:
             found.append(self._compared_sequences())
         if self._copies is not None:
-            found.append(self._copies.end(self._moved))
+            found.append(self._copies.end(sum(move.way == "job" for move in self._moved)))
+        if direct := [move for move in self._moved if move.way == "direct"]:
+            found.append(self._direct_copies(direct))
         return tuple(found)
 
     def close(self) -> None:
@@ -90,6 +107,18 @@ class MoveChecks:
             note += f"; no answer from node {', '.join(silent)}"
         schemas = {name.rpartition(".")[0] for name in names}
         return Finding("sequences", len(schemas), 0, 0, round(time.perf_counter() - began, 3), problems, note)
+
+    def _direct_copies(self, moves: Sequence[MoveStarted]) -> Finding:
+        sampled = [move.shard_id for move in moves if self._verify != "full" and (move.bytes or 0) > WHOLE_BYTES]
+        keyless = 0
+        if sampled:
+            with translated("look for tables without a primary key"):
+                row = self._current().execute(_KEYLESS, (sampled,)).fetchone()
+            keyless = int(row[0]) if row else 0
+        note = f"before their commit: {len(moves) - len(sampled)} groups row by row, {len(sampled)} by a sample"
+        if keyless:
+            note += f"; not compared: {keyless} tables without a primary key in these (--verify full reads them)"
+        return Finding("copies of direct moves", len(moves), note=note)
 
     def _asked(self, question: LiteralString) -> bool:
         with translated("look what there is to check"):

@@ -135,6 +135,6 @@ def test_without_damage_it_says_what_was_checked_and_after_a_kill_nothing_of_tha
     assert len(placement(project)) == 5
     back = project.call("rebalance", "--undo", "1", "--yes", "--json", "--max-write-pause", "10000")
     modes = [check["mode"] for check in json.loads(back.stdout)["verification"]]
-    assert modes == ["probe writes", "structure"]
+    assert modes == ["probe writes", "copies of direct moves", "structure"]
     off = project.call("rebalance", "--yes", "--json", "--verify", "off", "--max-write-pause", "10000")
     assert [check["mode"] for check in json.loads(off.stdout)["verification"]] == ["structure"]
