@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.core.errors import Refused
-from orchestrator.core.pins import Pin
+from orchestrator.core.pins import Pin, Tenant
 from orchestrator.core.server import ServerReading
 from orchestrator.core.state import ClusterState, Node, RebalanceJob, ShardGroup, Strategy
 from orchestrator.core.timing import RunTiming
@@ -76,13 +76,18 @@ def snapshot_text(state: ClusterState, taken_at: str) -> str:
         state.leftovers,
         state.timings,
         state.shard_groups,
-        state.pins,
+        tuple(_without_value(pin) for pin in state.pins),
     )
     document = _adapter().dump_python(snapshot, mode="json")
     groups = document.pop("shard_groups")
     head = json.dumps(document, indent=1).removesuffix("\n}")
     lines = ",\n".join(json.dumps(group) for group in groups)
     return f'{head},\n "shard_groups": [\n{lines}\n ]\n}}\n'
+
+
+def _without_value(pin: Pin) -> Pin:
+    """A value of a column is data of a user's; a preview needs to know only where it is."""
+    return pin if pin.tenant.table is None else replace(pin, tenant=Tenant("a tenant", pin.tenant.table))
 
 
 def read_snapshot(text: str, source: str) -> ClusterState:

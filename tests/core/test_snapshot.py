@@ -11,18 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.pins import Pin, Tenant
 from orchestrator.core.snapshot import SnapshotRefused, read_snapshot, snapshot_text
 from orchestrator.core.state import RebalanceJob, RebalanceTask
 from tests.core.observed import MB, cluster, timing
 
 AT = "2026-11-28T10:00:00+00:00"
+PIN = Pin(Tenant("tenant0"), 2, True, 100, 1)
 PLACED = st.lists(st.tuples(st.integers(1, 3), st.none() | st.integers(0, 2**50)), max_size=30)
 
 
 @settings(max_examples=60, deadline=None)
 @given(PLACED)
 def test_property_what_is_saved_is_read_again(placed: list[tuple[int, int | None]]) -> None:
-    state = cluster(placed, nodes=3, timings=(timing(),), executors=(4, 2), leftovers=1)
+    state = cluster(placed, nodes=3, timings=(timing(),), executors=(4, 2), leftovers=1, pins=(PIN,))
     read = read_snapshot(snapshot_text(state, AT), "s.json")
     assert state.server is not None
     assert read == replace(state, server=replace(state.server, resource_id=""))
@@ -30,8 +32,11 @@ def test_property_what_is_saved_is_read_again(placed: list[tuple[int, int | None
 
 def test_nothing_secret_is_saved() -> None:
     task = RebalanceTask(1, "running", "SELECT citus_move_shard_placement(1,2,3)", 1, 1, "ERROR: password=hunter2")
-    text = snapshot_text(cluster([(1, MB)], job=RebalanceJob(7, "running", (task,))), AT)
-    assert "hunter2" not in text
+    rows = Pin(Tenant("hunter3@example.com", "app.events", 4711), 2, False, 100)
+    text = snapshot_text(cluster([(1, MB)], job=RebalanceJob(7, "running", (task,)), pins=(rows,)), AT)
+    assert "hunter" not in text
+    assert "4711" not in text
+    assert read_snapshot(text, "s.json").pins == (Pin(Tenant("a tenant", "app.events"), 2, False, 100),)
     assert "secret-subscription" not in text
     job = read_snapshot(text, "s.json").job
     assert job is not None
