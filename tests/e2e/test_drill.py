@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_scale_out import connect
+from tests.e2e.test_scale_out import config, connect
 from tests.fix_lab import Project, engines
 from tests.fix_project import _project
+from tests.infra.arm_calls import Arm
 
 
 @pytest.fixture(scope="module", params=["native", "embedded"])
@@ -104,6 +105,26 @@ def test_an_unknown_service_is_refused(lab: Project) -> None:
     run = lab.call("doctor", "--service", "nobody")
     assert run.returncode == 2
     assert "declares no service 'nobody'" in run.stderr
+
+
+def test_a_forced_failover_goes_through_the_control_plane(lab: Project) -> None:
+    """With standbys, as the control plane has it: the lab has none and restarts."""
+    values = config(lab)
+    arm = Arm(values["elastic-cluster:endpoint"]["arm"], values["elastic-cluster:subscriptionId"])
+    server = (
+        f"/subscriptions/{arm.subscription}/resourceGroups/{values['elastic-cluster:resourceGroup']}"
+        f"/providers/Microsoft.DBforPostgreSQL/flexibleServers/{values['elastic-cluster:name']}"
+    )
+    before = started_at(lab)
+    arm.write("PATCH", server, "2026-10-01", {"properties": {"highAvailability": {"mode": "ZoneRedundant"}}})
+    try:
+        run = lab.run("doctor", "--failover", "forced", "--yes", "--json", "--service", "user")
+    finally:
+        arm.write("PATCH", server, "2026-10-01", {"properties": {"highAvailability": {"mode": "Disabled"}}})
+    assert run.returncode == 0, run.stderr
+    document = json.loads(run.stdout)
+    assert (document["what"], document["recovered"]) == ("forced failover", True)
+    assert started_at(lab) > before
 
 
 def test_on_azure_a_plain_restart_is_refused(project: Project) -> None:
