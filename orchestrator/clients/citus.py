@@ -217,7 +217,8 @@ class CitusClient:
         return self.read_job(row[0]) if row else None
 
     def _progress(self) -> dict[int, dict[str, Any]]:
-        with suppress(psycopg.errors.ConnectionException, psycopg.errors.InternalError_):
+        # A node that is down is 08006, which is a class beside ConnectionException and not under it.
+        with suppress(psycopg.OperationalError, psycopg.errors.InternalError_):
             rows = self.connection.cursor(row_factory=dict_row).execute(citus_sql.PROGRESS).fetchall()
             return {row["shard_id"]: row for row in rows}
         return {}
