@@ -192,6 +192,25 @@ def test_killed_while_a_shard_is_split_the_same_command_ends_the_same(real: Proj
     assert leftovers(real) == 0
 
 
+def test_tenants_are_counted_once_that_is_turned_on_and_named_as_isolate_takes_them(real: Project) -> None:
+    """The server parameter is set as on Azure, through its control plane; a tenant's work is told with its node."""
+    assert "citus.stat_tenants_track is none" in real.call("tenants").stdout
+    refused = real.call("tenants", "--track", "all")
+    assert (refused.returncode, "Nobody can be asked here" in refused.stderr) == (2, True)
+    on = real.call("tenants", "--track", "all", "--yes")
+    assert on.stdout.startswith("citus.stat_tenants_track = all."), on.stderr
+    with connect(real) as client:
+        for _ in range(3):
+            client.execute(f"""SELECT count(*) FROM {TABLE} WHERE "tenant id" = 'it''s "7'""".replace("%", "%%"), ())
+    found = json.loads(real.call("tenants", "--json").stdout)
+    (tenant,) = [item for item in found["tenants"] if item["tenant"] == TENANT]
+    assert (tenant["table"], tenant["queries"], tenant["own_shard"]) == (TABLE, 3, False)
+    assert sum(node["queries"] for node in found["nodes"]) >= 3
+    dry = real.call("isolate", tenant["tenant"], "--table", tenant["table"], "--dry-run")
+    assert (dry.returncode, f"give {TENANT} of {TABLE} a shard of its own" in dry.stdout) == (0, True)
+    assert real.call("tenants", "--track", "none", "--yes").returncode == 0
+
+
 def test_what_cannot_be_isolated_is_refused_with_nothing_changed(lab_project: tuple[Project, str]) -> None:
     project, _ = lab_project
     crowd(project, 2)
