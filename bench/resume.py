@@ -207,7 +207,8 @@ def watch(lab: Lab, fault: Fault) -> tuple[int, bool, str, list[str]]:
             problems.append(str(error))
     code, errors = command.wait()
     if "Traceback" in errors:
-        problems.append("traceback: " + errors.strip().splitlines()[-1])
+        where = [line.strip() for line in errors.splitlines() if 'File "' in line and "orchestrator" in line]
+        problems.append(f"traceback: {errors.strip().splitlines()[-1]} ({where[-1:]})")
     return seen, fired, signal.Signals(-code).name if code < 0 else str(code), problems
 
 
@@ -265,7 +266,8 @@ def record(options: argparse.Namespace, began: float, points: list[Point]) -> No
     """After every few points, so that what a long run has shown is not lost with it."""
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     took_place = [point for point in points if point.fired]
-    results[f"{options.engine} {options.moves or 'default'}"] = {
+    only = "" if options.only == KINDS else f", {options.only}"
+    results[f"{options.engine} {options.moves or 'default'}{only}"] = {
         "command": " ".join(sys.argv),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - began),
