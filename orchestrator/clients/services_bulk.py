@@ -20,9 +20,13 @@ AT_ONCE = 4
 # More gain little (measured), and a transaction holds a lock for each table, index and sequence on every node.
 BATCH = 20
 _OUT_OF_LOCKS = "53200"
-# Serialization, deadlock, lock not available, too many connections; and of XX000 the texts below.
-_COLLISIONS = frozenset({"40001", "40P01", "55P03", "53300"})
-_COLLIDED = ("tuple concurrently updated", "tuple concurrently deleted", "remaining connection slots")
+# Serialization, deadlock, lock not available, too many connections, an object that is there meanwhile (a run that was
+# killed may still have a statement under way on the server); and of XX000 and 23505 the texts below.
+_COLLISIONS = frozenset({"40001", "40P01", "55P03", "53300", "42710"})
+_COLLIDED = (
+    "tuple concurrently updated", "tuple concurrently deleted", "remaining connection slots",
+    "pg_authid_rolname_index", "pg_namespace_nspname_index", "pg_class_relname_nsp_index",
+)  # fmt: skip
 _TRIES = 8
 
 

@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.e2e.test_scale_out import connect
 from tests.fix_lab import Project
 
 TENANTS = 40
+MANY = 100
 TABLE = "CREATE TABLE items (id bigserial PRIMARY KEY, name text NOT NULL);\nCREATE INDEX ON items (name);\n"
 
 
@@ -65,28 +68,62 @@ def test_tenants_are_made_once_and_each_can_work(lab_project: tuple[Project, str
         assert tenant.execute("SELECT id, name FROM items").fetchall() == [(1, "mine")]
 
 
-def test_killed_in_the_middle_the_next_run_makes_only_what_is_missing(lab_project: tuple[Project, str]) -> None:
-    project, _engine = lab_project
-    declare(project)
-    command = [sys.executable, "-m", "orchestrator", "apply", "--yes", "--events"]
-    with subprocess.Popen(
-        command, cwd=project.folder, env=project.environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            event = json.loads(line)
-            if event["type"] == "step_progress" and event.get("done", 0) > 3:
-                process.send_signal(signal.SIGKILL)
-                break
-    before = made(project)
-    assert 0 < len(before) < TENANTS
+ROLES = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenant%'"
+SCHEMAS = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tenant%'"
+TABLES = "SELECT count(*) FROM pg_dist_schema"
+
+
+@pytest.mark.parametrize("seen", [ROLES, SCHEMAS, TABLES], ids=["roles", "schemas", "tables"])
+def test_killed_anywhere_the_next_run_makes_only_what_is_missing(lab_project: tuple[Project, str], seen: str) -> None:
+    """Killed as soon as the first batch has its roles, its schemas, its tables: others are somewhere else by then."""
+    project, engine = lab_project
+    declare(project, keys={"range": {"from": 1, "to": MANY, "width": 3}})
+    kill_when(project, seen)
+    before = tables_and_records(project)
+    assert len(before) < MANY
     done = project.call("apply", "--yes", "--json")
     assert done.returncode == 0, done.stderr
-    again = [step["title"] for step in json.loads(done.stdout)["steps"]]
-    assert again != [f"make {TENANTS} services, several at once"]
-    assert made(project) == names()
+    titles = [step["title"] for step in json.loads(done.stdout)["steps"]]
+    making = [title for title in titles if title.startswith("make ") and title.endswith("at once")]
+    assert all(int(title.split()[1]) <= MANY - len(before) for title in making), titles
+    after = tables_and_records(project)
+    assert len(after) == len(made(project)) == MANY
+    assert {name: after[name] for name in before} == before, "what was whole stays as it is"
+    assert json.loads(project.call("apply", "--yes", "--json").stdout)["outcome"] == "nothing to do"
+    if engine == "native":
+        assert "tuple concurrently" not in server_logs(project)
+
+
+def kill_when(project: Project, seen: str) -> None:
+    command = [sys.executable, "-m", "orchestrator", "apply", "--yes"]
+    pause = threading.Event()
+    with (
+        connect(project) as admin,
+        subprocess.Popen(
+            command, cwd=project.folder, env=project.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process,
+    ):
+        while process.poll() is None and admin.execute(seen).fetchone() == (0,):
+            pause.wait(0.01)
+        assert process.poll() is None, "it ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+
+
+def tables_and_records(project: Project) -> dict[str, tuple[Any, ...]]:
+    """Of whole tenants: the identity of their table, and when their migration ran."""
     with connect(project) as admin:
-        assert admin.execute("SELECT count(*) FROM orchestrator.migration").fetchone() == (TENANTS,)
+        rows = admin.execute(
+            "SELECT service, (quote_ident(service) || '.items')::regclass::oid, applied_at FROM orchestrator.migration"
+            if admin.execute("SELECT to_regclass('orchestrator.migration')").fetchone() != (None,)
+            else "SELECT '' WHERE false"
+        ).fetchall()
+    return {row[0]: row[1:] for row in rows}
+
+
+def server_logs(project: Project) -> str:
+    status = json.loads(project.call("lab", "status", "--json").stdout)
+    logs = (Path(status["log"]).parent / "native").glob("node*/server.log")
+    return "".join(log.read_text("utf-8", "replace") for log in logs)
 
 
 def test_keys_can_come_from_the_cluster_itself(lab_project: tuple[Project, str]) -> None:
