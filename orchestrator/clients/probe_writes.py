@@ -75,11 +75,12 @@ _NODES: LiteralString = """
 
 
 def sweep(connection: psycopg.Connection[Any]) -> None:
-    """Drop what a killed run left; nothing where there is nothing, or where it is not the probe's."""
-    with translated("drop the probe writes of a run that was killed"):
+    """Drop the probe's schema, and old copies of its shard; nothing where there is none, or it is not the probe's."""
+    with translated("drop the schema of probe writes"):
         row = connection.execute(_OURS).fetchone()
         if row is not None and row[0]:
             connection.execute(_DROP)
+            connection.execute("CALL citus_cleanup_orphaned_resources()")
 
 
 class ProbeWrites:
@@ -144,7 +145,6 @@ class ProbeWrites:
         if self._admin is not None:
             with suppress(psycopg.Error, OrchestratorError), self._connected(self._admin) as connection:
                 sweep(connection)
-                connection.execute("CALL citus_cleanup_orphaned_resources()")
             self._admin = None
 
     def _connected(self, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:

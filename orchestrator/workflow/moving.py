@@ -117,6 +117,8 @@ def move_shards(
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause, step.verify)
     pace = first_pace(over.limits if over.gauge is not None else Limits(), now)
     moving = Moving(step, list(queue), now, room=step.at_once, pace=pace)
+    if queue and pace.share < 1:
+        yield Notice("Moves begin slowly: the load guard first sees what they do to the load.")
     if queue and over.record is not None:
         in_order = sorted(queue, key=lambda move: move.number)
         over.record.add("direct", [RecordedMove(m.shard_id, m.source, m.target, m.name) for m in in_order])

@@ -244,5 +244,6 @@ def test_while_the_probe_is_slow_nothing_new_starts_and_then_it_goes_on() -> Non
     looks = [event for event in show.events if isinstance(event, LatencySeen)]
     assert [look.state for look in looks if look.milliseconds == 90.0][-1] == "paused"
     notices = [event.text for event in show.events if isinstance(event, Notice)]
+    assert notices[0] == "Moves begin slowly: the load guard first sees what they do to the load."
     assert "Moves are paused: the probe's p99 is 90.0 ms, the limit is 20 ms." in notices
     assert "Moves go on as before." in notices
