@@ -51,11 +51,17 @@ def read_all_migrations(services: Sequence[ServiceSpec], folder: Path) -> dict[s
     problems: list[Problem] = []
     found = {}
     known: dict[Path, Migration] = {}
+    # What the entries lead to, where all of it means the same for every service: thousands then share one reading.
+    shared: dict[tuple[str, ...], tuple[Migration, ...]] = {}
     for service in services:
+        entries = tuple(service.migrations)
         try:
-            found[service.name] = read_migrations(service, folder, known)
+            found[service.name] = shared[entries] if entries in shared else read_migrations(service, folder, known)
         except SpecError as error:
             problems += error.problems
+            continue
+        if all(known.get(Path(migration.path)) is migration for migration in found[service.name]):
+            shared[entries] = found[service.name]
     if problems:
         raise SpecError("the migrations", list(dict.fromkeys(problems)))
     return found
