@@ -53,9 +53,10 @@ class Writer(threading.Thread):
                 self.seconds.append(time.perf_counter() - began)
 
 
-def quantile(values: list[float], part: float) -> float:
+def quantile(values: list[float], part: float) -> float | None:
+    """In milliseconds; None of nothing."""
     ordered = sorted(values)
-    return round(ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1000, 1)
+    return None if not ordered else round(ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1000, 1)
 
 
 def measure(lab: Lab, schemas: int, writers: int, ceiling: int) -> dict[str, Any]:
