@@ -88,12 +88,10 @@ class AdviceReader:
     def _tables(self, run: Any, unseen: list[str]) -> tuple[Table, ...]:
         rows = run(text.TABLES)
         oids = [row[0] for row in rows]
-        largest = [row[0] for row in rows if row[7]][:_WITH_STATISTICS]
-        statistics = _statistics(run, largest, {row[0]: row[3] for row in rows})
         columns: dict[int, list[Column]] = defaultdict(list)
         for oid, name, kind, not_null, sequence in run(text.COLUMNS, oids):
-            known = statistics.get((oid, name), Column(name, kind, not_null))
-            columns[oid].append(replace(known, type=kind, not_null=not_null, sequence=sequence))
+            columns[oid].append(Column(name, kind, not_null, sequence=sequence))
+        _with_statistics(run, [row for row in rows if row[7]][:_WITH_STATISTICS], columns)
         keys: dict[int, list[Key]] = defaultdict(list)
         for oid, name, primary, names in run(text.KEYS, oids):
             keys[oid].append(Key(name, tuple(names), primary))
@@ -143,20 +141,33 @@ class AdviceReader:
         )
 
 
-def _statistics(run: Any, oids: Sequence[int], rows: dict[int, int]) -> dict[tuple[int, str], Column]:
-    """Columns of which only distinct, nulls and common are filled in."""
-    hashes: dict[tuple[int, str], list[int]] = {}
+def _with_statistics(run: Any, rows: Sequence[Any], columns: dict[int, list[Column]]) -> None:
+    """Fills in what the statistics of these tables say of their columns."""
+    schemas, names = [row[1] for row in rows], [row[2] for row in rows]
+    hashes: dict[tuple[Any, ...], list[int]] = {}
     for types, kind, function in text.HASHES:
-        query = sql.SQL(text.HASHED).format(type=sql.SQL(kind), function=sql.SQL(function))
-        hashes |= {(oid, name): found for oid, name, found in run(query, oids, list(types))}
-    columns = {}
-    for oid, name, distinct, nulls, shares in run(text.STATISTICS, oids):
-        # Negative: a share of the rows (pg_stats.n_distinct). The table's own statistics may be older than its rows.
-        number = -distinct * rows[oid] if distinct < 0 else distinct
-        found: Sequence[int | None] = hashes.get((oid, name)) or [None] * len(shares or ())
-        common = tuple(Common(float(share), value) for share, value in zip(shares or (), found, strict=True))
-        columns[oid, name] = Column(name, "", False, float(number), float(nulls), common)
-    return columns
+        of_type = [(row[1], row[2], one.name) for row in rows for one in columns[row[0]] if one.type in types]
+        if of_type:
+            query = sql.SQL(text.HASHED).format(type=sql.SQL(kind), function=sql.SQL(function))
+            found = run(query, *(list(part) for part in zip(*of_type, strict=True)))
+            hashes |= {tuple(key): values for *key, values in found}
+    known: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+    for schema, name, column, inherited, *figures in run(text.STATISTICS, schemas, names):
+        # Ordered: a table's own come before those that are over its children too.
+        known.setdefault((schema, name, column), (*figures, hashes.get((schema, name, column, inherited))))
+    for oid, schema, name, count, *_ in rows:
+        columns[oid] = [_filled_in(one, known.get((schema, name, one.name)), count) for one in columns[oid]]
+
+
+def _filled_in(column: Column, figures: tuple[Any, ...] | None, rows: int) -> Column:
+    if figures is None:
+        return column
+    distinct, nulls, shares, hashed = figures
+    # Negative: a share of the rows (pg_stats.n_distinct). The table's own statistics may be older than its rows.
+    number = -distinct * rows if distinct < 0 else distinct
+    values: Sequence[int | None] = hashed or [None] * len(shares or ())
+    common = tuple(Common(float(share), value) for share, value in zip(shares or (), values, strict=True))
+    return replace(column, distinct=float(number), nulls=float(nulls), common=common)
 
 
 def _say_unseen(rows: Sequence[Any], unseen: list[str]) -> None:

@@ -5,36 +5,46 @@ from __future__ import annotations
 from typing import LiteralString
 
 # A partitioned table counts with all its partitions; those do not count again. What extensions made is not the user's.
+# The functions are those of pg_stat_all_tables, which as a view would be computed whole for each table.
 TABLES: LiteralString = """
-    SELECT class.oid, space.nspname, class.relname, sizes.rows, sizes.bytes, sizes.writes, sizes.grown,
-        pg_catalog.has_table_privilege(class.oid, 'SELECT'),
-        EXISTS (SELECT FROM pg_catalog.pg_inherits link WHERE link.inhrelid = class.oid OR link.inhparent = class.oid)
-            AND class.relkind = 'r',
-        ARRAY(SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = class.oid AND NOT tgisinternal ORDER BY 1),
-        sizes.analyzed
-    FROM pg_catalog.pg_class class
-    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(CASE WHEN part.reltuples >= 0 THEN part.reltuples ELSE stat.n_live_tup END), 0)::bigint
+    WITH found AS (
+        SELECT class.oid, space.nspname, class.relname, class.relkind
+        FROM pg_catalog.pg_class class
+        JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
+        WHERE class.relkind IN ('r', 'p') AND NOT class.relispartition AND class.relpersistence <> 't'
+            AND space.nspname !~ '^pg_' AND space.nspname NOT IN ('information_schema', 'orchestrator')
+            AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_depend
+                WHERE deptype = 'e' AND classid = 'pg_catalog.pg_class'::regclass AND objid = class.oid)
+            AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_depend
+                WHERE deptype = 'e' AND classid = 'pg_catalog.pg_namespace'::regclass AND objid = space.oid)
+    ), parts AS (
+        SELECT oid AS whole, oid AS part FROM found WHERE relkind = 'r'
+        UNION ALL
+        SELECT oid, tree.relid FROM found CROSS JOIN LATERAL pg_catalog.pg_partition_tree(oid) tree
+        WHERE relkind = 'p' AND tree.isleaf
+    ), sizes AS (
+        SELECT whole,
+            sum(CASE WHEN reltuples >= 0 THEN reltuples ELSE pg_catalog.pg_stat_get_live_tuples(part) END)::bigint
                 AS rows,
-            coalesce(sum(pg_catalog.pg_total_relation_size(part.oid)), 0)::bigint AS bytes,
-            coalesce(sum(stat.n_tup_ins + stat.n_tup_upd + stat.n_tup_del), 0)::bigint AS writes,
-            coalesce(sum(stat.n_tup_ins - stat.n_tup_del), 0)::bigint AS grown,
-            bool_or(stat.last_analyze IS NOT NULL OR stat.last_autoanalyze IS NOT NULL) AS analyzed
-        FROM pg_catalog.pg_class part
-        LEFT JOIN pg_catalog.pg_stat_all_tables stat ON stat.relid = part.oid
-        WHERE part.oid = class.oid AND class.relkind = 'r'
-            OR class.relkind = 'p' AND part.relkind = 'r'
-            AND part.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(class.oid))
-    ) sizes
-    WHERE class.relkind IN ('r', 'p') AND NOT class.relispartition AND class.relpersistence <> 't'
-        AND space.nspname !~ '^pg_' AND space.nspname NOT IN ('information_schema', 'orchestrator')
-        AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_depend made
-            WHERE made.deptype = 'e' AND (
-                made.classid = 'pg_catalog.pg_class'::regclass AND made.objid = class.oid
-                OR made.classid = 'pg_catalog.pg_namespace'::regclass AND made.objid = space.oid))
-    ORDER BY sizes.bytes DESC, 2, 3
+            sum(pg_catalog.pg_total_relation_size(part))::bigint AS bytes,
+            sum(pg_catalog.pg_stat_get_tuples_inserted(part) + pg_catalog.pg_stat_get_tuples_updated(part)
+                + pg_catalog.pg_stat_get_tuples_deleted(part))::bigint AS writes,
+            sum(pg_catalog.pg_stat_get_tuples_inserted(part) - pg_catalog.pg_stat_get_tuples_deleted(part))::bigint
+                AS grown,
+            bool_or(coalesce(pg_catalog.pg_stat_get_last_analyze_time(part),
+                             pg_catalog.pg_stat_get_last_autoanalyze_time(part)) IS NOT NULL) AS analyzed
+        FROM parts JOIN pg_catalog.pg_class ON oid = part
+        GROUP BY whole
+    )
+    SELECT oid, nspname, relname, coalesce(sizes.rows, 0), coalesce(bytes, 0), coalesce(writes, 0), coalesce(grown, 0),
+        pg_catalog.has_table_privilege(oid, 'SELECT'),
+        relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhrelid = oid OR inhparent = oid),
+        ARRAY(SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = oid AND NOT tgisinternal ORDER BY 1),
+        analyzed
+    FROM found LEFT JOIN sizes ON whole = oid
+    ORDER BY 5 DESC, 2, 3
 """
 
 COLUMNS: LiteralString = """
@@ -70,29 +80,24 @@ FOREIGN_KEYS: LiteralString = """
     ORDER BY conrelid, conname
 """
 
-# Of a partitioned table the statistics over all partitions.
+# By name, as the view has them: joined to the catalog's numbers it was read once for each schema that has such a table.
+# A partitioned table has only statistics over all of its partitions, which are called inherited.
 STATISTICS: LiteralString = """
-    SELECT DISTINCT ON (class.oid, attname) class.oid, attname, n_distinct, null_frac, most_common_freqs
+    SELECT schemaname, tablename, attname, inherited, n_distinct, null_frac, most_common_freqs
     FROM pg_catalog.pg_stats
-    JOIN pg_catalog.pg_namespace space ON space.nspname = schemaname
-    JOIN pg_catalog.pg_class class ON class.relnamespace = space.oid AND class.relname = tablename
-    WHERE class.oid = ANY (%s)
-    ORDER BY class.oid, attname, inherited = (class.relkind = 'p') DESC
+    WHERE schemaname = ANY (%s::name[]) AND tablename = ANY (%s::name[])
+    ORDER BY schemaname, tablename, attname, inherited
 """
 
 # The hash of the most common values as Citus takes it to find a row's shard: that of the type's hash operator class.
-# {type} and {function} come from HASHES, never from the database.
+# {type} and {function} come from HASHES, never from the database. Three lists: the columns of this type.
 HASHED: LiteralString = """
-    SELECT DISTINCT ON (class.oid, stat.attname) class.oid, stat.attname, ARRAY(
+    SELECT schemaname, tablename, attname, inherited, ARRAY(
         SELECT {function}(value) FROM unnest(most_common_vals::text::{type}[]) WITH ORDINALITY place (value, nth)
         ORDER BY nth)
-    FROM pg_catalog.pg_stats stat
-    JOIN pg_catalog.pg_namespace space ON space.nspname = schemaname
-    JOIN pg_catalog.pg_class class ON class.relnamespace = space.oid AND class.relname = tablename
-    JOIN pg_catalog.pg_attribute held ON held.attrelid = class.oid AND held.attname = stat.attname
-    WHERE class.oid = ANY (%s) AND most_common_vals IS NOT NULL
-        AND pg_catalog.format_type(held.atttypid, NULL) = ANY (%s)
-    ORDER BY class.oid, stat.attname, inherited = (class.relkind = 'p') DESC
+    FROM pg_catalog.pg_stats
+    WHERE most_common_vals IS NOT NULL AND (schemaname, tablename, attname) IN (
+        SELECT * FROM unnest(%s::name[], %s::name[], %s::name[]))
 """
 HASHES: tuple[tuple[tuple[str, ...], LiteralString, LiteralString], ...] = (
     (("smallint",), "pg_catalog.int2", "pg_catalog.hashint2"),

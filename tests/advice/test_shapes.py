@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.clients.advice import AdviceReader
 from tests.advice.shapes import ANALYTIC, BY_COLUMN, BY_SCHEMA, NO_COLUMN
 from tests.fix_lab import Project
 from tests.fix_plain import Plain
@@ -178,3 +179,20 @@ def test_nothing_to_read_is_refused(project: Project) -> None:
     run = project.call("advise")
     assert run.returncode == 2
     assert "--questionnaire" in run.stderr
+
+
+def test_a_partitioned_table_counts_once_with_all_that_is_in_it(plain: Plain) -> None:
+    plain.run([
+        "CREATE TABLE events (tenant bigint NOT NULL, at date, PRIMARY KEY (tenant, at)) PARTITION BY RANGE (at)",
+        "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+        "CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+        "INSERT INTO events SELECT i, '2026-01-05'::date + i % 2 * 31 FROM generate_series(1, 3000) i",
+        "ANALYZE",
+    ])  # fmt: skip
+    with plain.connect() as connection:
+        (table,) = AdviceReader(connection).read().database.tables
+    assert (table.title, table.rows, table.inherits) == ("public.events", 3000, False)
+    assert table.bytes > 100_000
+    tenant = table.column("tenant")
+    assert tenant is not None
+    assert tenant.distinct == pytest.approx(3000, rel=0.05)
