@@ -53,7 +53,12 @@ RULES: dict[str, Rule] = {
         Rule("EC105", "not-on-distributed", "error", "a trigger or inheritance on a distributed table"),
         Rule("EC201", "fan-out", "warning", "no value for the distribution column: every shard is asked"),
         Rule("EC202", "join-without-distribution-column", "error", "distributed tables joined by other columns"),
-        Rule("EC301", "ddl-through-balanced", "error", "DDL, or a table that only the coordinator has, through a port that leads to any node"),
+        Rule(
+            "EC301",
+            "ddl-through-balanced",
+            "error",
+            "DDL, or a table that only the coordinator has, through a port that leads to any node",
+        ),
         Rule("EC401", "blocks-cutover", "warning", "a lock that stops writers and the cut-over of a moving shard"),
     )
 }

@@ -127,11 +127,15 @@ def test_a_forced_failover_goes_through_the_control_plane(lab: Project) -> None:
     assert started_at(lab) > before
 
 
-def test_on_azure_a_plain_restart_is_refused(project: Project) -> None:
-    """Before anything is connected to."""
+@pytest.mark.parametrize(
+    "endpoint", ["", "{host: 127.0.0.1, ports: {direct: 5432}}", "{host: elk.example, ports: {direct: 5432}}"]
+)
+def test_on_azure_a_plain_restart_is_refused(project: Project, endpoint: str) -> None:
+    """Before anything is connected to; a tunnel or a private name lead to Azure too."""
+    reached = f"  elastic-cluster:endpoint: {endpoint}\n" if endpoint else ""
     project.stack.with_name("Pulumi.prod.yaml").write_text(
         "config:\n  elastic-cluster:name: elk\n  elastic-cluster:resourceGroup: rg\n"
-        "  elastic-cluster:location: northeurope\n  elastic-cluster:services:\n    - {name: user}\n",
+        "  elastic-cluster:location: northeurope\n  elastic-cluster:services:\n    - {name: user}\n" + reached,
         "utf-8",
     )
     run = project.call("doctor", "--drill", "--yes", "--stack", "prod")
