@@ -21,7 +21,6 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
 from orchestrator.core.guard import Limits, Pace, first_pace, next_pace, p99
-from orchestrator.core.isolation import pin_moves
 from orchestrator.core.moving import (
     DirectMove,
     MoveResult,
@@ -31,11 +30,10 @@ from orchestrator.core.moving import (
     next_moves,
     next_room,
 )
-from orchestrator.core.placement import Move, held_pins, predict
 from orchestrator.core.runs import RecordedMove
-from orchestrator.core.state import ClusterState
 from orchestrator.core.steps import MoveShards
 from orchestrator.workflow.checking import checked
+from orchestrator.workflow.choosing import what_to_move
 from orchestrator.workflow.protocols import Checks, Database, Gauge, Mover, Record
 from orchestrator.workflow.rebalance import copy_reference_tables
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
@@ -50,10 +48,6 @@ PROGRESS_EVERY = 0.5
 START_EVERY = 0.05
 # So often somebody may ask to stop, and the guard may change its mind.
 LOOK_AROUND_EVERY = 0.5
-NO_REFERENCE_TABLES = (
-    "A node lacks reference tables, which Citus copies in a rebalance only. Run `orchestrator rebalance`, then the "
-    "same command again."
-)
 
 
 @dataclass(slots=True)
@@ -112,7 +106,7 @@ def move_shards(
     if not step.exactly and mover.reference_tables_missing():
         yield from copy_reference_tables(number, step, database)
     state = yield from when_connected(database.observe, "read the cluster")
-    moves = yield from _what_to_move(step, mover, state)
+    moves = yield from what_to_move(step, mover, state)
     now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause, step.verify)
     pace = first_pace(over.limits if over.gauge is not None else Limits(), now)
@@ -140,20 +134,6 @@ def move_shards(
     if moving.done:
         yield _timed(number, moving)
     return _account(moving)
-
-
-def _what_to_move(step: MoveShards, mover: Mover, state: ClusterState) -> Run[tuple[Move, ...]]:
-    """Citus' own plan, unless there is something that it does not know: pins, or an undo."""
-    if step.exactly:
-        where = {group.shard_id: group.node_id for group in state.shard_groups}
-        return tuple(move for move in step.moves if where.get(move.shard_id) == move.source)
-    if step.tenant is not None:
-        if mover.reference_tables_missing():
-            raise RebalanceFailed(NO_REFERENCE_TABLES)
-        return pin_moves(state, state.pins)
-    if held_pins(state.shard_groups, state.nodes, state.pins):
-        return predict(state.shard_groups, state.nodes, state.strategy(step.strategy), pins=state.pins).moves
-    return (yield from when_connected(lambda: mover.plan(step.strategy), "ask Citus for its moves"))
 
 
 def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> Run[None]:
