@@ -42,11 +42,11 @@ def _outlier(largest: ShardGroup, share: float, middle: float) -> Finding:
 
 
 def _hidden_bytes(facts: Facts, strategy: Strategy, share: float, middle: float) -> Iterator[Finding]:
-    """Only where it matters: predicted moves leave more than the base cost above the average on one node."""
+    """Only where it matters: predicted moves leave a node above the average by more than base cost and threshold."""
     state = facts.state
     moves = predict(state.shard_groups, state.nodes, strategy, pins=state.pins).moves
     fullest = max(load.bytes or 0 for load in node_loads(state.nodes, after(state.shard_groups, moves)))
-    if fullest - share <= strategy.base_cost:
+    if fullest - share <= max(strategy.base_cost, share * strategy.threshold):
         return
     yield Finding(
         "base cost", "informs", f"the median of {len(state.shard_groups)} shard groups ({size(int(middle))})",

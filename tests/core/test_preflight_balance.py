@@ -55,6 +55,11 @@ def test_a_lower_base_cost_ends_the_finding() -> None:
     assert found([[90 * MB] * 10, [MB] * 10], base_cost=MB) == []
 
 
+def test_a_small_part_of_much_is_nothing_to_speak_of() -> None:
+    """The fullest node is 1 % above the average, which is more than the base cost."""
+    assert found([[50 * MB] * 1010, [50 * MB] * 990]) == []
+
+
 def test_sizes_that_are_not_known_say_nothing() -> None:
     assert found([[20 * GB, None], [16 * KB]]) == []
 
