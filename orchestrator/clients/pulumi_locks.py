@@ -83,10 +83,30 @@ def _read(file: Path) -> Lock | None:
 
 
 def _runs(pid: int) -> bool:
-    """Pulumi runs under this number. One that has ended and was not waited for yet (Z) holds nothing any more."""
+    """Pulumi runs under this number, or it cannot be told: then nothing is removed."""
     try:
-        asked = ["ps", "-o", "stat=,comm=", "-p", str(pid)]
-        shown = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10).stdout.split(None, 1)
-    except (OSError, subprocess.SubprocessError):
-        return True  # not known: then nothing is removed
-    return len(shown) == 2 and not shown[0].startswith("Z") and "pulumi" in shown[1]
+        if pid > 0:
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state, program = _state(pid)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return True
+    # One that has ended and was not waited for yet (Z) holds nothing any more.
+    return not state.startswith("Z") and "pulumi" in program
+
+
+def _state(pid: int) -> tuple[str, str]:
+    """The state of the process and the name of its program. Where there is no /proc, `ps` knows."""
+    stat = Path("/proc") / str(pid) / "stat"
+    if Path("/proc/self/stat").exists():
+        program, _, rest = stat.read_text("utf-8", "replace").partition("(")[2].rpartition(")")
+        return rest.split()[0], program
+    asked = ["ps", "-o", "stat=,comm=", "-p", str(pid)]
+    state, program = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10).stdout.split(
+        None, 1
+    )
+    return state, program
