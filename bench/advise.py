@@ -45,7 +45,7 @@ SCRIPT = "\\set id random(1, 20000)\nUPDATE {table} SET n = n + 1 WHERE id = :id
 
 @contextmanager
 def citus() -> Iterator[tuple[dict[str, Any], str]]:
-    """How the administrator connects to a cluster of two nodes, and the server's version."""
+    """How the administrator connects to a cluster of two nodes, and Citus' version."""
     folder = Path(tempfile.mkdtemp(prefix="orchestrator-bench-", dir="/var/tmp"))
     folder.chmod(0o711)
     settings = LabSettings("bench", folder / "lab", "appdb", "adm", secrets.token_hex(12), secrets.token_hex(12))
@@ -59,7 +59,8 @@ def citus() -> Iterator[tuple[dict[str, Any], str]]:
             "password": settings.admin_password, "sslmode": "disable", "autocommit": True,
         }  # fmt: skip
         with psycopg.connect(**info) as admin:
-            yield info, str(admin.execute("SELECT citus_version()").fetchone())
+            row = admin.execute("SELECT substring(citus_version() FROM '^Citus [0-9.]+')").fetchone()
+            yield info, row[0] if row else "unknown"
     finally:
         engine.delete()
         shutil.rmtree(folder, ignore_errors=True)
