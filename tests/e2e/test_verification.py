@@ -138,3 +138,20 @@ def test_without_damage_it_says_what_was_checked_and_after_a_kill_nothing_of_tha
     assert modes == ["probe writes", "copies of direct moves", "structure"]
     off = project.call("rebalance", "--yes", "--json", "--verify", "off", "--max-write-pause", "10000")
     assert [check["mode"] for check in json.loads(off.stdout)["verification"]] == ["structure"]
+
+
+def test_what_citus_moves_in_its_own_job_is_compared_too(lab_project: tuple[Project, str]) -> None:
+    project, engine = lab_project
+    if engine == "embedded":
+        pytest.skip("engine embedded: placement is simulated, there is one copy of everything")
+    crowd(project, 5, rows=20000)
+    done = project.call("rebalance", "--moves", "job", "--transfer-mode", "force_logical", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    found = {check["mode"]: check for check in report["verification"]}
+    assert list(found) == ["probe writes", "copies of the job", "structure"]
+    copies = found["copies of the job"]
+    assert copies["problems"] == []
+    assert 1 <= copies["schemas"] <= len(report["moves"])
+    assert copies["rows"] >= 1000
+    assert copies["note"].startswith(f"{copies['tables']} tables of {copies['schemas']} groups by a sample")
