@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -191,12 +192,13 @@ class Bench:
     def isolate(self, *options: str) -> dict[str, Any]:
         started = time.monotonic()
         report = json.loads(self.lab.run("isolate", self.hot, *options, "--yes", "--json"))
-        pauses = [move["write_pause_seconds"] or 0 for move in report["moves"]]
+        # None where every move was made logically.
+        pauses = [found for move in report["moves"] if (found := move["write_pause_seconds"]) is not None]
         return {
             "command": " ".join(("isolate", self.hot, *options)),
             "seconds": round(time.monotonic() - started, 1),
             "moves": len(report["moves"]),
-            "longest_write_pause_ms": round(max(pauses, default=0) * 1000),
+            "longest_write_pause_ms": round(max(pauses) * 1000) if pauses else None,
         }
 
 
@@ -287,6 +289,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=10, help="Length of each window.")
     options = parser.parse_args()
+    # Ended from outside it still takes its lab along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as name:
         lab = Cluster(Path(name), "native", NODES)
         try:
