@@ -5,7 +5,8 @@
 On real Citus (the lab's native engine). Skew: tables of random size, type and inequality are read before they are
 distributed; the predicted share of the fullest shard is held against the counted one. Reading: databases of so many
 schemas with two tables each, by all that `orchestrator advise` does but its start. Load: transactions a second of the
-benchmark, rolled back and committed, in turns, each on a table of its own. Writes bench/results/advise.json.
+benchmark, rolled back and committed, in turns, each on a table of its own; the same on PostgreSQL 18, where what is
+rolled back can wait for its WAL too. Writes bench/results/advise.json.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from orchestrator.core.advice.answers import Answers
 from orchestrator.core.advice.script import parse_script
 from orchestrator.core.advice.spread import hottest_shard
 from orchestrator.core.pricing import shipped_prices
+from orchestrator.lab.embedded import EmbeddedEngine
 from orchestrator.lab.engine import LabSettings
 from orchestrator.lab.native import NativeEngine
 from orchestrator.lint.usage import usages
@@ -41,6 +43,22 @@ RESULTS = Path(__file__).parent / "results" / "advise.json"
 KINDS = {"bigint": "{}", "integer": "{}::int", "text": "'tenant ' || {}", "uuid": "md5(({})::text)::uuid"}
 SHARD = "get_shard_id_for_distribution_column('skewed.t', tenant)"
 SCRIPT = "\\set id random(1, 20000)\nUPDATE {table} SET n = n + 1 WHERE id = :id;\n"
+
+
+@contextmanager
+def newest() -> Iterator[dict[str, Any]]:
+    """How to connect to PostgreSQL 18 of the lab's wheel, with commits that wait for the disk."""
+    folder = Path(tempfile.mkdtemp(prefix="orchestrator-bench-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    settings = LabSettings("bench", folder / "lab", "appdb", "adm", secrets.token_hex(12), secrets.token_hex(12))
+    settings.directory.mkdir(mode=0o711)
+    engine = EmbeddedEngine(settings)
+    try:
+        engine.start(2, lambda _: None)
+        yield {**engine.superuser_conninfo(), "autocommit": True, "options": "-c synchronous_commit=on"}
+    finally:
+        engine.delete()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -147,6 +165,8 @@ def main() -> None:
             "reading": [reading(admin, int(number)) for number in options.schemas.split(",")],
             "load": load(info, 4, 5.0),
         }
+    with newest() as info:
+        results["load_flushed"] = load(info, 4, 5.0)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     print(json.dumps({name: value for name, value in results.items() if name != "skew"}, indent=2))
 
