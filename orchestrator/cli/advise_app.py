@@ -45,7 +45,8 @@ ADVICE = ("answers", "watch", "nodes", "prices")
 def advise(context: click.Context, /, questionnaire: bool, benchmark: bool, **options: Any) -> None:
     """Flexible server or elastic cluster, sharded by what, with reasons, numbers, what breaks and what it costs.
 
-    Reads a running PostgreSQL or a questionnaire; changes nothing. docs/advise.md says how it decides.
+    Reads a running PostgreSQL or a questionnaire, and changes nothing but with --benchmark. docs/advise.md says how it
+    decides.
     """
     if questionnaire:
         from orchestrator.cli.advise_verbs import print_questionnaire

@@ -180,6 +180,10 @@ def test_what_is_used_up_is_named(more: dict[str, Any], what: str) -> None:
     assert saturated(steps[:2]) == "none"
 
 
+def test_azures_cpu_of_the_step_that_was_held_counts() -> None:
+    assert saturated([step(1, 100), step(2, 103, cpu=0.95), step(4, 102)]) == "cpu"
+
+
 def test_the_signal_for_a_cluster_is_only_cpu_or_wal() -> None:
     flat_steps = [step(1, 100), step(2, 101)]
     assert any("peak.saturated: cpu" in one for one in verdict([*flat_steps, step(4, 102, cpu=0.99)]))
