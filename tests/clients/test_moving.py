@@ -244,7 +244,7 @@ def test_a_broken_connection_is_told_and_the_next_move_gets_a_new_one(movers: Mo
     assert movers.outcome().outcome == "lost"
     until(lambda: in_flight(movers) == 0)
     until(lambda: movers.mover.clean_up() == 0)
-    movers.mover.start(movers.move("mv0"))
+    movers.mover.start(movers.move("mv0", max_pause=60))
     assert movers.outcome().outcome == "done"
 
 
