@@ -107,7 +107,8 @@ def _read(report: Report) -> Iterator[str]:
 
 def _load(load: Load) -> Iterator[str]:
     if load.sessions is not None:
-        yield f"{load.sessions} sessions, {load.active} at work, max_connections {load.max_connections}"
+        sessions = "1 session" if load.sessions == 1 else f"{load.sessions} sessions"
+        yield f"{sessions}, {load.active} at work, max_connections {load.max_connections}"
     if load.commits is not None:
         wal = "unknown" if load.wal_bytes is None else f"{size(int(load.wal_bytes))}/s"
         yield f"{load.commits:.3g} transactions/s, {load.rows_written or 0:.3g} rows written/s, WAL {wal}: {load.how}"
