@@ -5,10 +5,9 @@
 `tiny`: many schemas of one small table, `large`: few of some 100 MB each; two nodes become four, and the same shard
 groups are moved there and back again (`rebalance --undo`), each way as often without verification as with it: off,
 default, default, off. The time is that of the whole step of the moves: both copies of each group compared, sequences
-and probe writes. Writes may be held for two seconds, so that a busy machine has no move made twice. The comparison of
-all nodes' structure at the end is made in either case and told beside it. Seconds of the processors (all servers and
-the command) are told too: other work on the machine changes those less. Writes bench/results/verify.json. Cleans up
-after itself; under six minutes (`--small`: under one, on a machine of its own).
+and probe writes. The comparison of all nodes' structure at the end is made in either case and told beside it. Seconds
+of the processors (all servers and the command) are told too: other work on the machine changes those less. Writes
+bench/results/verify.json. Cleans up after itself; under six minutes (`--small`: under one, on a machine of its own).
 """
 
 from __future__ import annotations
@@ -36,6 +35,8 @@ MB = 2**20
 ORDER = ("off", "quick", "quick", "off")
 FULL = {"tiny": ([0] * 120, 2), "large": ([100 * MB] * 12, 2)}
 SMALL = {"tiny": ([0] * 24, 1), "large": ([20 * MB] * 8, 1)}
+# Milliseconds for which writes may be held: the default, and more where a busy machine would make moves twice.
+PAUSE = {"tiny": 2000, "large": 500}
 
 
 def processor_seconds(lab: Lab) -> float:
@@ -51,9 +52,9 @@ def processor_seconds(lab: Lab) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") + commands.ru_utime + commands.ru_stime
 
 
-def moved(lab: Lab, verify: str, back: bool) -> dict[str, Any]:
+def moved(lab: Lab, verify: str, back: bool, pause: int) -> dict[str, Any]:
     """One block: all moves there, or all of them back."""
-    arguments = ["rebalance", "--yes", "--json", "--verify", verify, "--max-write-pause", "2000"]
+    arguments = ["rebalance", "--yes", "--json", "--verify", verify, "--max-write-pause", str(pause)]
     if back:
         arguments += ["--undo", str(json.loads(lab.run("runs", "--json"))[0]["run"])]
     else:
@@ -74,7 +75,7 @@ def moved(lab: Lab, verify: str, back: bool) -> dict[str, Any]:
     }
 
 
-def measure(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
+def measure(folder: Path, sizes: Sequence[int], rounds: int, pause: int) -> dict[str, Any]:
     os.environ["ORCHESTRATOR_LAB_HOME"] = str(folder / "labs")
     lab = Lab(folder, "native", 2)
     try:
@@ -82,11 +83,11 @@ def measure(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, Any]:
         lab.run("scale-out", "--nodes", "4", "--no-rebalance", "--yes")
         # The first moves of a cluster are those of cold caches.
         for back in (False, True):
-            moved(lab, "off", back)
+            moved(lab, "off", back, pause)
         blocks = []
         for _ in range(rounds):
             for place, verify in enumerate(ORDER):
-                blocks.append(moved(lab, verify, back=place % 2 == 1))
+                blocks.append(moved(lab, verify, place % 2 == 1, pause))
                 print(json.dumps(blocks[-1]), flush=True)
     finally:
         lab.run("lab", "down", "--delete")
@@ -122,7 +123,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="orchestrator-verify-", dir="/var/tmp") as name:
             path = Path(name)
             path.chmod(0o711)
-            known[kind] = measure(path, sizes, rounds) | {
+            known[kind] = measure(path, sizes, rounds, PAUSE[kind]) | {
                 "load_average": round(os.getloadavg()[1], 1),
                 "measured": datetime.now(UTC).isoformat(timespec="seconds"),
             }

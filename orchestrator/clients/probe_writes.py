@@ -151,6 +151,7 @@ class ProbeWrites:
         """The same again where it was lost."""
         if connection.closed:
             connection = self._admin = self._connect()
+            connection.execute(_PREPARE)
         return connection
 
     def _stop(self) -> None:
@@ -172,9 +173,11 @@ class ProbeWrites:
             self._over.wait(1.0)
 
     def _write_until_lost(self, began: float) -> None:
-        with self._connect() as writer, self._connect() as mover:
-            for connection in (writer, mover):
-                connection.execute(_PREPARE)
+        if self._admin is None:
+            return
+        writer = self._connected(self._admin)
+        with self._connect() as mover:
+            mover.execute(_PREPARE)
             through, modes = cycle(self._nodes), cycle(("block_writes", "auto"))
             mode, moving, next_move = "", False, 0.0
             while not self._over.is_set():
