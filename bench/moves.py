@@ -5,8 +5,8 @@
 `tiny`: many small schemas, 2 -> 4 nodes. Citus' job with its defaults and with the best setting of both executors is
 cut short after some moves (what it moved is moved back), then `orchestrator rebalance --moves direct` makes all.
 `mixed`: small schemas and three of about 1 GB; here the whole of the large moves and some tiny ones are measured and
-the rest of the baseline is extrapolated from the tiny ones. The lab sets wal_retrieve_retry_interval to 100 ms, which PostgreSQL and Azure
-leave at 5 s: a baseline is measured with each. Writes bench/results/moves.json.
+the rest of the baseline is extrapolated from the tiny ones. The lab sets wal_retrieve_retry_interval to 100 ms, which
+PostgreSQL and Azure leave at 5 s: a baseline is measured with each. Writes bench/results/moves.json.
 """
 
 from __future__ import annotations
