@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ RESULTS = Path(__file__).parent / "results" / "tenants.json"
 TABLE = "CREATE TABLE items (id bigserial PRIMARY KEY, name text NOT NULL);\n"
 SESSION = 100
 BLOCK = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One `orchestrator apply`: seconds, megabytes of memory at the most, seconds of its own on the CPU."""
+
+    seconds: float
+    peak_mb: float
+    cpu: float
+    outcome: str
 
 
 class Tenants(Lab):
@@ -57,8 +68,7 @@ class Tenants(Lab):
         document["config"]["elastic-cluster:serviceTemplates"] = [{"keys": keys, "service": service}]
         path.write_text(yaml.safe_dump(document), "utf-8")
 
-    def apply(self) -> tuple[float, float, str]:
-        """Seconds, megabytes of memory at the most, and the outcome."""
+    def apply(self) -> Applied:
         command = [sys.executable, "-m", "orchestrator", "apply", "--yes", "--json"]
         began = time.perf_counter()
         with subprocess.Popen(
@@ -72,7 +82,8 @@ class Tenants(Lab):
             if status:
                 sys.exit(f"apply failed: {err.read() if err else ''}")
             process.returncode = 0
-        return seconds, usage.ru_maxrss / 1024, json.loads(text)["outcome"]
+        cpu = usage.ru_utime + usage.ru_stime
+        return Applied(seconds, usage.ru_maxrss / 1024, cpu, json.loads(text)["outcome"])
 
     def environment(self) -> dict[str, str]:
         """With compiled modules kept from the first run on, as an installed command has them."""
@@ -147,7 +158,7 @@ def side_by_side(lab: Tenants, blocks: int) -> dict[str, Any]:
     for block in range(blocks):
         loads.append(round(os.getloadavg()[0], 1))
         lab.declare(1 + (block + 1) * BLOCK)
-        ours.append(round(lab.apply()[0], 2))
+        ours.append(round(lab.apply().seconds, 2))
         theirs.append(round(lab.psql(block * BLOCK, BLOCK), 2))
         print(f"block {block + 1}: apply {ours[-1]} s, psql {theirs[-1]} s, load {loads[-1]}", flush=True)
     return {
@@ -157,20 +168,31 @@ def side_by_side(lab: Tenants, blocks: int) -> dict[str, Any]:
 
 
 def growth(lab: Tenants, steps: list[int]) -> Iterator[dict[str, Any]]:
-    have = 1
+    have = 0
     for count in steps:
         lab.declare(count)
         before, load = lab.server_cpu(), os.getloadavg()[0]
-        seconds, peak, outcome = lab.apply()
+        done, made = lab.apply(), count - have
         cpu = lab.server_cpu() - before
-        if outcome == "nothing to do":
+        if done.outcome == "nothing to do":
             have = count
             continue
-        row = {"from": have, "to": count, "seconds": round(seconds, 1), "peak_mb": round(peak)}
-        row |= {"ms_each": round(1000 * seconds / (count - have), 1), "load_average": round(load, 1)}
-        row["server_cpu_ms_each"] = round(1000 * cpu / (count - have), 1)
-        seconds, peak, again = lab.apply()
-        row |= {"again": again, "again_seconds": round(seconds, 1), "again_peak_mb": round(peak)}
+        row = {
+            "from": have,
+            "to": count,
+            "seconds": round(done.seconds, 1),
+            "ms_each": round(1000 * done.seconds / made),
+        }
+        row |= {"server_cpu_ms_each": round(1000 * cpu / made), "peak_mb": round(done.peak_mb)}
+        before = lab.server_cpu()
+        again = lab.apply()
+        row |= {
+            "again": again.outcome,
+            "again_seconds": round(again.seconds, 1),
+            "again_cpu_seconds": round(again.cpu, 1),
+        }
+        row |= {"again_server_cpu_seconds": round(lab.server_cpu() - before, 1), "again_peak_mb": round(again.peak_mb)}
+        row |= {"load_average": round(load, 1)}
         row |= catalogs(lab)
         print(row, flush=True)
         yield row
@@ -212,7 +234,8 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("psql") is None:
         sys.exit("psql is not on PATH")
-    command = "uv run --all-extras python bench/tenants.py " + " ".join(sys.argv[1:])
+    sizes = f"--blocks {options.blocks}" if options.only == "beside" else f"--steps {options.steps}"
+    command = f"uv run --all-extras python bench/tenants.py --only {options.only} {sizes}"
     with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as folder:
         lab = Tenants(options.folder or Path(folder) / "project", options.engine, options.nodes)
         try:
