@@ -209,7 +209,7 @@ def leg(lab: Lab, names: Sequence[str], size: Size, *arguments: str) -> dict[str
                 phases["step load, moves"], phases["small load, no moves"]
             ),
         },
-        "guard": reaction(running, stepped, ended),
+        "guard": reaction(running, began, stepped, ended),
     }
 
 
@@ -222,7 +222,7 @@ def ratio(one: dict[str, Any], other: dict[str, Any]) -> float | None:
     return round(first / second, 2) if first and second else None
 
 
-def reaction(running: Running, stepped: float, ended: float) -> dict[str, Any] | None:
+def reaction(running: Running, began: float, stepped: float, ended: float) -> dict[str, Any] | None:
     """What the guard said and when, beside the load step; None where nobody guarded."""
     looks = running.of("latency_seen")
     if not looks:
@@ -233,7 +233,9 @@ def reaction(running: Running, stepped: float, ended: float) -> dict[str, Any] |
     if at_step == "paused":
         later = [stepped]
     states = [event["state"] for at, event in looks if stepped <= at < ended]
+    paused = [at for at, event in looks if at >= began and event["state"] == "paused"]
     return {
+        "seconds_from_the_first_move_until_paused": round(paused[0] - began, 1) if paused else None,
         "state_at_the_step": at_step,
         "seconds_until_it_slowed_down_further": round(later[0] - stepped, 1) if later else None,
         "share_of_the_step_paused": round(states.count("paused") / len(states), 2) if states else None,
