@@ -181,7 +181,8 @@ def leg(lab: Lab, names: Sequence[str], size: Size, *arguments: str) -> dict[str
     code = running.finish(size.after)
     seen, errors = foreground.finish()
     moves = running.of("move_ended")
-    last = moves[-1][0] if moves else began
+    # A run that had to be stopped was under way until then, also while it was paused.
+    last = moves[-1][0] if moves and code == 0 else time.monotonic()
 
     def between(since: float, until: float) -> dict[str, Any]:
         """The first second is left out: clients are just beginning or still in what was before."""
