@@ -12,7 +12,7 @@ from tests.fix_lab import ROOT, engines
 sys.path.insert(0, str(ROOT / "bench"))
 
 from chaos import Cut
-from resume import Drill, kill_after, kill_server, reset_sql_after, second_after, stop_job
+from resume import Drill, kill_after, kill_server, second_after, stop_job
 from rig import VerbLab
 
 
@@ -34,7 +34,6 @@ EMBEDDED = pytest.mark.skipif(
 @EMBEDDED
 def test_the_same_command_converges_after_a_fault_with_direct_moves() -> None:
     with Drill("standin", "direct") as drill:
-        drill.point("killed while Azure adds nodes", kill_after(3))
         drill.point("killed while shards move", kill_after(11))
         drill.point("a second orchestrator", second_after(8))
         drill.point("the answer to the resize lost", arm=Cut(3, "after"))
@@ -45,7 +44,6 @@ def test_the_same_command_converges_after_a_fault_with_direct_moves() -> None:
 def test_the_same_command_converges_after_a_fault_with_citus_job() -> None:
     with Drill("standin", "job") as drill:
         drill.point("killed with raised settings", kill_after(9))
-        drill.point("all SQL connections reset", reset_sql_after(12))
         drill.point("job stopped by somebody else", stop_job)
         assert_converged(drill)
 
