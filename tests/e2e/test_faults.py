@@ -12,7 +12,7 @@ from tests.fix_lab import ROOT, engines
 sys.path.insert(0, str(ROOT / "bench"))
 
 from chaos import Cut
-from resume import Drill, kill_after, kill_server, second_after, stop_job
+from resume import Drill, kill_after, kill_server, reset_sql_after, second_after
 from rig import VerbLab
 
 
@@ -44,7 +44,7 @@ def test_the_same_command_converges_after_a_fault_with_direct_moves() -> None:
 def test_the_same_command_converges_after_a_fault_with_citus_job() -> None:
     with Drill("standin", "job") as drill:
         drill.point("killed with raised settings", kill_after(9))
-        drill.point("job stopped by somebody else", stop_job)
+        drill.point("all SQL connections reset", reset_sql_after(10))
         assert_converged(drill)
 
 
