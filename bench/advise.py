@@ -26,14 +26,14 @@ from typing import Any
 
 import psycopg
 
-from orchestrator.clients.advice import AdviceReader
-from orchestrator.clients.bench import Bench
-from orchestrator.clients.bench_values import script_source
+from orchestrator.clients.advice.advice import AdviceReader
+from orchestrator.clients.advice.bench import Bench
+from orchestrator.clients.advice.bench_values import script_source
 from orchestrator.core.advice.advice import advise
 from orchestrator.core.advice.answers import Answers
 from orchestrator.core.advice.script import parse_script
 from orchestrator.core.advice.spread import hottest_shard
-from orchestrator.core.pricing import shipped_prices
+from orchestrator.core.outlook.pricing import shipped_prices
 from orchestrator.lab.embedded import EmbeddedEngine
 from orchestrator.lab.engine import LabSettings
 from orchestrator.lab.native import NativeEngine

@@ -29,9 +29,9 @@ from typing import Any, TypeAlias
 
 import psycopg
 
-from orchestrator.clients.citus import CitusClient
-from orchestrator.core.placement import Move, predict, with_future_nodes
-from orchestrator.core.state import Node, ShardGroup, Strategy
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.core.observed.state import Node, ShardGroup, Strategy
+from orchestrator.core.planning.placement import Move, predict, with_future_nodes
 from orchestrator.lab.engine import LabSettings
 from orchestrator.lab.native import NativeEngine, availability
 

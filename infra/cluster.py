@@ -10,9 +10,9 @@ import pulumi
 from pulumi_azure_native import dbforpostgresql as postgresql
 
 from infra.settings import Settings
-from orchestrator.core.limits import standard_ports
-from orchestrator.core.parameters import declared_parameters
-from orchestrator.core.spec import ClusterSpec
+from orchestrator.core.desired.limits import standard_ports
+from orchestrator.core.desired.parameters import declared_parameters
+from orchestrator.core.desired.spec import ClusterSpec
 
 DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 # What Azure fills in, or changes itself after a failover. Wire names: the SDK passes nested paths on as they are.

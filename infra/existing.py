@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pulumi
 
 from infra.settings import refusal
-from orchestrator.core.spec import NAMESPACE, ClusterSpec
+from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
 
 
 def refuse_impossible(spec: ClusterSpec) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_azure_native import monitor
 
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.spec_azure import Alerts, Diagnostics
+from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.desired.spec_azure import Alerts, Diagnostics
 
 
 @dataclass(frozen=True, slots=True)

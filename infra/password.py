@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pulumi
 
-from orchestrator.core.spec import NAMESPACE, ClusterSpec
+from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
 
 PASSWORD = "administratorPassword"  # noqa: S105  # the name of the key, not a password
 _KEY = f"{NAMESPACE}:{PASSWORD}"

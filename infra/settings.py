@@ -13,8 +13,8 @@ import pulumi
 from pydantic import ValidationError
 
 from infra.password import PASSWORD, administrator_password
-from orchestrator.core.spec import NAMESPACE, ClusterSpec
-from orchestrator.core.spec_azure import NOT_ON_CLUSTERS
+from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
+from orchestrator.core.desired.spec_azure import NOT_ON_CLUSTERS
 
 _PREFIX = NAMESPACE + ":"
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from azure.mgmt.postgresqlflexibleservers import PostgreSQLManagementClient
 
-from orchestrator.clients.arm import ArmClient
-from orchestrator.clients.credentials import FixedBearer, NoCredential
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.clients.azure.credentials import FixedBearer, NoCredential
 from orchestrator.core.errors import LabError
-from orchestrator.core.server import Operation, OperationReading
+from orchestrator.core.observed.server import Operation, OperationReading
 from orchestrator.lab.arm.emulator import ArmEmulator
 from orchestrator.lab.arm.resources import ServerFacts
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.core.limits import limit
-from orchestrator.core.spec import RESERVED_LOGINS
-from orchestrator.core.spec_azure import NOT_ON_CLUSTERS, geo_redundant_backup_problem
+from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.spec import RESERVED_LOGINS
+from orchestrator.core.desired.spec_azure import NOT_ON_CLUSTERS, geo_redundant_backup_problem
 
 _MODULE = "azure-native:dbforpostgresql:"
 SERVER, DATABASE = f"{_MODULE}Server", f"{_MODULE}Database"

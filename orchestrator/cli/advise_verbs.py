@@ -12,9 +12,9 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.answers import read_answers
 from orchestrator.cli.preview_verbs import chosen_prices
 from orchestrator.cli.running import print_json
-from orchestrator.clients.advice import AdviceReader
-from orchestrator.clients.advice_login import login_of, open_login
-from orchestrator.clients.connection import Login, administrator
+from orchestrator.clients.advice.advice import AdviceReader
+from orchestrator.clients.advice.advice_login import login_of, open_login
+from orchestrator.clients.cluster.connection import Login, administrator
 from orchestrator.core.advice.advice import advise
 from orchestrator.core.advice.answers import Answers, questionnaire
 from orchestrator.core.advice.facts import Database

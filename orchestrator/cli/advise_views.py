@@ -14,7 +14,7 @@ from orchestrator.core.advice.costs import Costs
 from orchestrator.core.advice.decision import Advice, Reach, amount, months_text, parts, percent
 from orchestrator.core.advice.facts import Load
 from orchestrator.core.advice.spread import SHARDS
-from orchestrator.core.pricing import Shape
+from orchestrator.core.outlook.pricing import Shape
 from orchestrator.core.size import money, size
 
 _MOST = 5  # objects of a break, candidates

@@ -10,11 +10,21 @@ import click
 from orchestrator.cli.running import print_json
 from orchestrator.cli.session import open_control, open_session
 from orchestrator.cli.stackfile import StackFile, load
-from orchestrator.clients.metrics import MetricsUnreadable, read_metrics
-from orchestrator.clients.runs import RunRecord, UnknownRun
+from orchestrator.clients.azure.metrics import MetricsUnreadable, read_metrics
+from orchestrator.clients.cluster.runs import RunRecord, UnknownRun
+from orchestrator.core.checks.examination import PARAMETERS, Finding, judge_metrics, judge_server
 from orchestrator.core.errors import OrchestratorError, Refused
-from orchestrator.core.examination import PARAMETERS, Finding, judge_metrics, judge_server
-from orchestrator.core.metrics import METRICS, SPAN, Change, Reading, Span, changes, changes_json, remarks, spans
+from orchestrator.core.observed.metrics import (
+    METRICS,
+    SPAN,
+    Change,
+    Reading,
+    Span,
+    changes,
+    changes_json,
+    remarks,
+    spans,
+)
 
 
 class NotComparable(Refused):

@@ -13,11 +13,11 @@ import click
 from orchestrator.cli.advise_verbs import login_to, read_database
 from orchestrator.cli.running import confirm, print_json
 from orchestrator.cli.stackfile import load
-from orchestrator.clients.advice_login import open_login
-from orchestrator.clients.bench import NAME, Bench, uncounted
-from orchestrator.clients.bench_values import Source, script_source, statements_source
-from orchestrator.clients.connection import Login
-from orchestrator.clients.entra import LOOPBACK
+from orchestrator.clients.advice.advice_login import open_login
+from orchestrator.clients.advice.bench import NAME, Bench, uncounted
+from orchestrator.clients.advice.bench_values import Source, script_source, statements_source
+from orchestrator.clients.azure.entra import LOOPBACK
+from orchestrator.clients.cluster.connection import Login
 from orchestrator.core.advice.bench import Step, bench_json, best, flat, verdict
 from orchestrator.core.advice.breaks import short
 from orchestrator.core.advice.facts import Database
@@ -200,7 +200,7 @@ def _azure_cpu(root: Path, stack: str | None, login: Login, source: Source, clie
     if stack is None or login.host in LOOPBACK:
         return None
     from orchestrator.cli.session import open_control
-    from orchestrator.clients.metrics import read_cpu_percent
+    from orchestrator.clients.azure.metrics import read_cpu_percent
 
     with open_control(load(root, stack).spec) as control, _bench(login, source, commit) as bench:
         read_cpu_percent(control)  # refused now rather than after minutes

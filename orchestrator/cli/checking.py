@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from orchestrator.cli.session import Session
-from orchestrator.clients.checks import MoveChecks, sweep_leftovers
-from orchestrator.clients.connection import connect
-from orchestrator.core.steps import Verify
+from orchestrator.clients.checks.checks import MoveChecks, sweep_leftovers
+from orchestrator.clients.cluster.connection import connect
+from orchestrator.core.planning.steps import Verify
 
 
 @contextmanager

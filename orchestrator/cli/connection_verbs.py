@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from orchestrator.cli import stackfile
-from orchestrator.clients.passwords import Passwords
+from orchestrator.clients.services.passwords import Passwords
 from orchestrator.core.access import Access, PortName, access, notes
 from orchestrator.core.access_formats import document, driver_notes, passfile_line, password_source, write
 from orchestrator.core.errors import Problem, Refused

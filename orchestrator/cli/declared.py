@@ -12,17 +12,17 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator.cli.stackfile import StackFile
-from orchestrator.clients.connection import Login, connect
-from orchestrator.clients.migrations import read_all_migrations
-from orchestrator.clients.passwords import Passwords, password_problems
-from orchestrator.clients.services import ServicesClient
-from orchestrator.core.checks_services import check_services, service_notices
+from orchestrator.clients.cluster.connection import Login, connect
+from orchestrator.clients.services.migrations import read_all_migrations
+from orchestrator.clients.services.passwords import Passwords, password_problems
+from orchestrator.clients.services.services import ServicesClient
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import SpecError
-from orchestrator.core.migrations import Migration
-from orchestrator.core.plan_services import plan_services
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.state import ServicesState
-from orchestrator.core.steps import ServiceStep
+from orchestrator.core.observed.state import ServicesState
+from orchestrator.core.planning.checks_services import check_services, service_notices
+from orchestrator.core.planning.migrations import Migration
+from orchestrator.core.planning.plan_services import plan_services
+from orchestrator.core.planning.steps import ServiceStep
 
 
 @dataclass(frozen=True)

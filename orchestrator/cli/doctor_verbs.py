@@ -13,11 +13,11 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.azure_verbs import examine_azure
 from orchestrator.cli.connection_verbs import service_access, service_password
 from orchestrator.cli.running import print_json
-from orchestrator.clients.probes import Seen, probe
+from orchestrator.clients.checks.probes import Seen, probe
 from orchestrator.core.access import Access, UnknownService, offered_ports
 from orchestrator.core.access_formats import document
-from orchestrator.core.examination import Finding
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.checks.examination import Finding
+from orchestrator.core.desired.services import ServiceSpec
 
 
 def examine(root: Path, stack: str, names: tuple[str, ...], as_json: bool) -> int:

@@ -11,8 +11,8 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.running import print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.templates import declares_services
-from orchestrator.core.drift import AzureReading, Drift, find_drift
-from orchestrator.core.parameters import declared_parameters
+from orchestrator.core.checks.drift import AzureReading, Drift, find_drift
+from orchestrator.core.desired.parameters import declared_parameters
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import observe
 

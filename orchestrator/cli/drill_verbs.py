@@ -18,15 +18,15 @@ from orchestrator.cli.doctor_verbs import chosen
 from orchestrator.cli.running import Output, confirm, print_json
 from orchestrator.cli.session import open_control, open_session
 from orchestrator.cli.stackfile import StackFile, load
-from orchestrator.clients.credentials import is_lab
-from orchestrator.clients.drill import DrillClients
+from orchestrator.clients.azure.credentials import is_lab
+from orchestrator.clients.checks.drill import DrillClients
 from orchestrator.core.access import offered_ports
 from orchestrator.core.access_formats import document
-from orchestrator.core.drill import Failover, Outage, PortDrill, advice, drill_json, longest_away, recovered
+from orchestrator.core.checks.drill import Failover, Outage, PortDrill, advice, drill_json, longest_away, recovered
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import Refused
-from orchestrator.core.server import ServerReading
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.state import RebalanceJob
+from orchestrator.core.observed.server import ServerReading
+from orchestrator.core.observed.state import RebalanceJob
 from orchestrator.driver import drive
 from orchestrator.workflow.drill import drill
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from orchestrator.core.errors import Refused
-from orchestrator.core.preview import Preview
+from orchestrator.core.outlook.preview import Preview
 
 WORSE, COST, REPLACE = 10, 11, 12
 _COST = re.compile(r"^cost>(\d+(?:\.\d+)?)%$")

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from orchestrator.cli.session import Session
-from orchestrator.clients.connection import connect
-from orchestrator.clients.metrics import read_cpu_percent
-from orchestrator.clients.probe import LoadGauge
+from orchestrator.clients.azure.metrics import read_cpu_percent
+from orchestrator.clients.cluster.connection import connect
+from orchestrator.clients.moves.probe import LoadGauge
 from orchestrator.core.errors import Refused
-from orchestrator.core.guard import Limits
+from orchestrator.core.moves.guard import Limits
 
 
 def guarded(options: dict[str, Any]) -> tuple[dict[str, Any], Limits]:

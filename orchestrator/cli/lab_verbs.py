@@ -12,9 +12,9 @@ import click
 
 from orchestrator.cli import stackfile
 from orchestrator.cli.running import print_json
+from orchestrator.core.desired.parameters import declared_parameters
+from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
 from orchestrator.core.errors import LabRefused
-from orchestrator.core.parameters import declared_parameters
-from orchestrator.core.spec import NAMESPACE, ClusterSpec
 from orchestrator.lab import manager
 from orchestrator.lab.discover import survey
 from orchestrator.lab.home import LabHome, Running

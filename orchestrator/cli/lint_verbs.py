@@ -12,8 +12,8 @@ import click
 
 from orchestrator.cli import stackfile
 from orchestrator.cli.running import print_json
-from orchestrator.core.findings import PAGES, RULES, Finding, findings_json, sarif
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.checks.findings import PAGES, RULES, Finding, findings_json, sarif
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.lint.run import lint_paths
 
 

@@ -17,11 +17,11 @@ from orchestrator.cli.preview_views import (
     recommendation_line,
 )
 from orchestrator.cli.views import time_text
-from orchestrator.core.preview import Option, Preview, way_of
-from orchestrator.core.pricing import CostChange
+from orchestrator.core.observed.state import NodeLoad, ShardGroup, skew
+from orchestrator.core.outlook.preview import Option, Preview, way_of
+from orchestrator.core.outlook.pricing import CostChange
+from orchestrator.core.outlook.verdict import group_name
 from orchestrator.core.size import duration, money, size
-from orchestrator.core.state import NodeLoad, ShardGroup, skew
-from orchestrator.core.verdict import group_name
 
 LIMIT = 65_000
 BAR = 20

@@ -15,12 +15,12 @@ from orchestrator.cli.preflight_verbs import warnings
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.wishes import wishes
-from orchestrator.clients.connection import connect
-from orchestrator.clients.moving import MovingClient
-from orchestrator.clients.runs import RunRecord
+from orchestrator.clients.cluster.connection import connect
+from orchestrator.clients.cluster.runs import RunRecord
+from orchestrator.clients.moves.moving import MovingClient
 from orchestrator.core.errors import AlreadyRunning
-from orchestrator.core.plan import Wanted
-from orchestrator.core.runs import RecordedRun, UndoOf
+from orchestrator.core.moves.runs import RecordedRun, UndoOf
+from orchestrator.core.planning.plan import Wanted
 from orchestrator.driver import drive
 from orchestrator.workflow.stopping import stop
 

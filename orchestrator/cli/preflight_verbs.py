@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.session import Session, open_session
-from orchestrator.clients.preflight import PreflightClient
+from orchestrator.clients.checks.preflight import PreflightClient
+from orchestrator.core.checks.preflight import GRADES, Finding, find
+from orchestrator.core.checks.preflight_checks import CHECKS
 from orchestrator.core.errors import Refused
-from orchestrator.core.preflight import GRADES, Finding, find
-from orchestrator.core.preflight_checks import CHECKS
-from orchestrator.core.state import ClusterState
+from orchestrator.core.observed.state import ClusterState
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import observe
 

@@ -17,15 +17,15 @@ from orchestrator.cli import stackfile
 from orchestrator.cli.gates import first_failure, parse_gates
 from orchestrator.cli.running import print_json
 from orchestrator.cli.wishes import wishes
-from orchestrator.core.cost import defaults_for
+from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import Refused, TooManyNodes
-from orchestrator.core.limits import limit
-from orchestrator.core.plan import Wanted
-from orchestrator.core.preview import azure_name, make_preview, spec_of
-from orchestrator.core.pricing import SCHEMA, PriceList, PricesRefused, RegionPrices, parse_prices, prices_text
-from orchestrator.core.snapshot import SnapshotRefused, read_snapshot, snapshot_text
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import ClusterState
+from orchestrator.core.moves.cost import defaults_for
+from orchestrator.core.observed.snapshot import SnapshotRefused, read_snapshot, snapshot_text
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.outlook.preview import azure_name, make_preview, spec_of
+from orchestrator.core.outlook.pricing import SCHEMA, PriceList, PricesRefused, RegionPrices, parse_prices, prices_text
+from orchestrator.core.planning.plan import Wanted
 
 
 def show_preview(
@@ -130,7 +130,7 @@ def _text(path: Path) -> str:
 
 def chosen_prices(path: Path | None, file: stackfile.StackFile | None) -> PriceList:
     """As given, else as the stack file names, else those that come with the orchestrator."""
-    from orchestrator.core.pricing import shipped_prices
+    from orchestrator.core.outlook.pricing import shipped_prices
 
     if path is None and file is not None and file.spec.prices is not None:
         path = file.path.parent / file.spec.prices
@@ -161,7 +161,7 @@ def save_snapshot(root: Path, stack: str, output: Path) -> None:
 def refresh_prices(
     root: Path, stack: str, stack_given: bool, regions: Sequence[str], currency: str, output: Path | None, url: str
 ) -> None:
-    from orchestrator.clients.prices import fetch_items, read_prices
+    from orchestrator.clients.azure.prices import fetch_items, read_prices
 
     path = stackfile.stack_path(root, stack)
     file = stackfile.load(root, stack) if stack_given or path.is_file() else None

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.cli.views import placement_lines, time_text
-from orchestrator.core.connections import Budget
-from orchestrator.core.preview import Option, Preview, way_of
-from orchestrator.core.pricing import CostChange
+from orchestrator.core.observed.state import skew
+from orchestrator.core.outlook.connections import Budget
+from orchestrator.core.outlook.preview import Option, Preview, way_of
+from orchestrator.core.outlook.pricing import CostChange
+from orchestrator.core.outlook.verdict import Alternative
 from orchestrator.core.report import plan_json
 from orchestrator.core.size import duration, money, size
-from orchestrator.core.state import skew
-from orchestrator.core.verdict import Alternative
 
 SCHEMA = 1
 

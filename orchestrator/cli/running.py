@@ -16,12 +16,13 @@ from orchestrator.cli.reporting import write_wanted
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines, time_text
 from orchestrator.core.account import fold_latency, fold_moves, fold_verified
-from orchestrator.core.calibration import run_timing
-from orchestrator.core.cost import defaults_for
 from orchestrator.core.errors import OrchestratorError, Refused
-from orchestrator.core.estimate import Estimate, estimate
 from orchestrator.core.events import Event
-from orchestrator.core.plan import Plan, Wanted
+from orchestrator.core.moves.calibration import run_timing
+from orchestrator.core.moves.cost import defaults_for
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.outlook.estimate import Estimate, estimate
+from orchestrator.core.planning.plan import Plan, Wanted
 from orchestrator.core.report import (
     EstimateReport,
     Outcome,
@@ -32,7 +33,6 @@ from orchestrator.core.report import (
     plan_json,
     report_json,
 )
-from orchestrator.core.state import ClusterState
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import converge
 

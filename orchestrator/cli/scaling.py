@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.cli import stackfile
 from orchestrator.cli.session import Session
-from orchestrator.clients import pulumi
+from orchestrator.clients.azure import pulumi
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.resource_changes import NotInState, check_changes
+from orchestrator.core.planning.resource_changes import NotInState, check_changes
 from orchestrator.driver import drive
 from orchestrator.workflow.waiting import when_free
 
 if TYPE_CHECKING:
-    from orchestrator.clients.arm import ArmClient
+    from orchestrator.clients.azure.arm import ArmClient
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def prepare(session: Session, file: stackfile.StackFile, nodes: int, *, with_pen
     if scaling.through == "arm" or scaling.stack is None or arm is None:
         return scaling
     notes = _previewed(scaling.stack, arm, file, nodes, with_pending_changes)
-    from orchestrator.clients.pulumi_scaling import PulumiScaling
+    from orchestrator.clients.azure.pulumi_scaling import PulumiScaling
 
     session.world = replace(session.world, control=PulumiScaling(arm, scaling.stack))
     return replace(scaling, notes=notes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.options import json_option, root_folder, stack_option
-from orchestrator.core.drill import Failover
+from orchestrator.core.checks.drill import Failover
 
 PORTS = click.Choice(["direct", "pooled", "balanced", "balanced-pooled"])
 MOMENT = click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"])

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.stackfile import StackFile
 from orchestrator.cli.templates import asks_cluster, expanded
-from orchestrator.clients.arm import ArmClient
-from orchestrator.clients.citus import CitusClient
-from orchestrator.clients.connection import Login, administrator, connect
-from orchestrator.clients.isolation import TenantsClient
-from orchestrator.clients.moving import MovingClient
-from orchestrator.clients.operations import OperationJournal
-from orchestrator.clients.runs import RunRecord
-from orchestrator.clients.structure import StructureClient
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.clients.checks.structure import StructureClient
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.clients.cluster.connection import Login, administrator, connect
+from orchestrator.clients.cluster.isolation import TenantsClient
+from orchestrator.clients.cluster.operations import OperationJournal
+from orchestrator.clients.cluster.runs import RunRecord
+from orchestrator.clients.moves.moving import MovingClient
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import Refused
-from orchestrator.core.isolation import isolation_plan, release_plan
-from orchestrator.core.plan import Plan, Wanted, make_plan
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import ServiceStep
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.isolation import isolation_plan, release_plan
+from orchestrator.core.planning.plan import Plan, Wanted, make_plan
+from orchestrator.core.planning.steps import ServiceStep
 from orchestrator.workflow.apply import World, observe
 from orchestrator.workflow.moving import Oversight
 from orchestrator.workflow.waiting import Run
@@ -103,7 +103,7 @@ def open_session(root: Path, file: StackFile, *, services: bool, control: bool, 
 
 
 def _with_queried(file: StackFile, login: Login) -> StackFile:
-    from orchestrator.clients.services_reading import read_keys
+    from orchestrator.clients.services.services_reading import read_keys
 
     with connect(login) as connection:
         return expanded(file, lambda query: read_keys(connection, query))

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from orchestrator.cli.templates import expanded
 from orchestrator.cli.yamlfile import compose, construct, duplicates, line_of, problem
+from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
+from orchestrator.core.desired.spec_azure import NOT_ON_CLUSTERS
 from orchestrator.core.errors import Problem, SpecError, UnknownStack
-from orchestrator.core.spec import NAMESPACE, ClusterSpec
-from orchestrator.core.spec_azure import NOT_ON_CLUSTERS
 
 _PREFIX = NAMESPACE + ":"
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.core.desired.services import Keys
+from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec, check_names
+from orchestrator.core.desired.templates import expand, keys_of_range, keys_of_text
 from orchestrator.core.errors import DatabaseError, Problem, SpecError
-from orchestrator.core.services import Keys
-from orchestrator.core.spec import NAMESPACE, ClusterSpec, check_names
-from orchestrator.core.templates import expand, keys_of_range, keys_of_text
 
 if TYPE_CHECKING:
     from orchestrator.cli.stackfile import StackFile

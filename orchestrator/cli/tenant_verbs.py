@@ -16,15 +16,15 @@ from orchestrator.cli.running import Output, confirm, execute, print_json
 from orchestrator.cli.session import Session, open_session
 from orchestrator.cli.tenant_views import tenant_lines, tenants_json
 from orchestrator.cli.views import plan_lines
-from orchestrator.clients.metrics import read_cpu_percent
-from orchestrator.clients.tenants import TRACK, canonical_table, find_tenant, read_heat, refuse_logical_split
+from orchestrator.clients.azure.metrics import read_cpu_percent
+from orchestrator.clients.cluster.tenants import TRACK, canonical_table, find_tenant, read_heat, refuse_logical_split
+from orchestrator.core.checks.heat import TenantHeat
 from orchestrator.core.errors import OrchestratorError, Refused
-from orchestrator.core.heat import TenantHeat
-from orchestrator.core.isolation import choose_node
-from orchestrator.core.pins import Pin, Tenant
-from orchestrator.core.plan import Wanted
+from orchestrator.core.observed.pins import Pin, Tenant
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.isolation import choose_node
+from orchestrator.core.planning.plan import Wanted
 from orchestrator.core.report import plan_json
-from orchestrator.core.state import ClusterState
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import observe
 from orchestrator.workflow.server import set_all

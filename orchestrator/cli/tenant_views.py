@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.core.heat import NodeHeat, Reading, TenantHeat, WhatIf, hottest, node_heats, what_if
-from orchestrator.core.pins import Pin, pin_of
+from orchestrator.core.checks.heat import NodeHeat, Reading, TenantHeat, WhatIf, hottest, node_heats, what_if
+from orchestrator.core.observed.pins import Pin, pin_of
+from orchestrator.core.observed.state import ClusterState
 from orchestrator.core.size import size
-from orchestrator.core.state import ClusterState
 
 BAR = 24
 # Seconds of processor time in a minute or two below which nobody is hot.

@@ -19,13 +19,13 @@ from orchestrator.cli.templates import declares_services
 from orchestrator.cli.tenant_views import pin_lines, pins_json
 from orchestrator.cli.views import job_line, placement_lines, plan_lines
 from orchestrator.cli.wishes import wishes
+from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import Refused, TooManyNodes
-from orchestrator.core.limits import limit
-from orchestrator.core.plan import Wanted
+from orchestrator.core.observed.state import ClusterState, skew
+from orchestrator.core.planning.plan import Wanted
 from orchestrator.core.report import final_loads, job_json, loads_json, plan_json
-from orchestrator.core.services import ServiceSpec
 from orchestrator.core.size import size
-from orchestrator.core.state import ClusterState, skew
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import observe
 

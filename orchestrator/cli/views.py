@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from orchestrator.core.estimate import Estimate
 from orchestrator.core.events import Event, Notice, StepFailed, StepProgress, StepStarted, StepSucceeded, to_json
-from orchestrator.core.plan import Plan
+from orchestrator.core.observed.state import NodeLoad, skew
+from orchestrator.core.outlook.estimate import Estimate
+from orchestrator.core.planning.plan import Plan
 from orchestrator.core.report import EstimateReport, Report
 from orchestrator.core.size import duration, size
-from orchestrator.core.state import NodeLoad, skew
 
 BAR = 24
 # A log file gets a line of progress this often, in seconds; a terminal has one line that is redrawn.

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from orchestrator.core.desired.limits import standard_ports
+from orchestrator.core.desired.services import ServiceSpec
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import Refused
-from orchestrator.core.limits import standard_ports
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.spec import ClusterSpec
 
 PortName = Literal["direct", "pooled", "balanced", "balanced-pooled"]
 PORTS: tuple[PortName, ...] = get_args(PortName)

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 from orchestrator.core.account import Latency, MoveReport, latency_json, move_json, verified_json
 from orchestrator.core.events import Event, Notice, StepFailed, StepStarted, StepSucceeded, Verified
-from orchestrator.core.plan import Plan
-from orchestrator.core.state import ClusterState, NodeLoad, RebalanceJob, node_loads, skew
+from orchestrator.core.observed.state import ClusterState, NodeLoad, RebalanceJob, node_loads, skew
+from orchestrator.core.planning.plan import Plan
 
 Outcome: TypeAlias = Literal["done", "nothing to do", "failed", "interrupted"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.core.findings import Finding
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.checks.findings import Finding
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.lint.fingerprints import line_fingerprints
 from orchestrator.lint.query_rules import query_findings
 from orchestrator.lint.session_rules import session_findings

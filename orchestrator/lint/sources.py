@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.core.checks.findings import Finding
 from orchestrator.core.errors import Refused
-from orchestrator.core.findings import Finding
 from orchestrator.lint.tree import Statement
 
 # Calls whose first argument is SQL: psycopg, asyncpg, SQLAlchemy, Django.

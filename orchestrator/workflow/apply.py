@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.errors import OrchestratorError, VerificationFailed
 from orchestrator.core.events import StepFailed, StepStarted, StepSucceeded
-from orchestrator.core.plan import Plan
-from orchestrator.core.state import ClusterState, ServicesState, ShardGroup
-from orchestrator.core.steps import (
+from orchestrator.core.observed.state import ClusterState, ServicesState, ShardGroup
+from orchestrator.core.planning.plan import Plan
+from orchestrator.core.planning.steps import (
     AwaitNodes,
     FollowRebalance,
     MakeServices,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from orchestrator.core.checks.verification import Finding
 from orchestrator.core.errors import VerificationFailed
 from orchestrator.core.events import MoveEnded, MoveStarted, Notice, Verified, Waiting
-from orchestrator.core.verification import Finding
 from orchestrator.workflow.protocols import Checks
 from orchestrator.workflow.waiting import NO_TIMEOUT, Run, when_connected
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from orchestrator.core.errors import RebalanceFailed
-from orchestrator.core.isolation import pin_moves
-from orchestrator.core.placement import Move, held_pins, predict
-from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import MoveShards
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.isolation import pin_moves
+from orchestrator.core.planning.placement import Move, held_pins, predict
+from orchestrator.core.planning.steps import MoveShards
 from orchestrator.workflow.protocols import Mover
 from orchestrator.workflow.waiting import Run, when_connected
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orchestrator.core.drill import Failover
+from orchestrator.core.checks.drill import Failover
 from orchestrator.core.errors import ArmBusy, ClusterUnreachable
 from orchestrator.core.events import Notice, Waiting
-from orchestrator.core.server import Operation
+from orchestrator.core.observed.server import Operation
 from orchestrator.workflow.protocols import ControlPlane
 from orchestrator.workflow.waiting import NO_TIMEOUT, Patience, Run, finished
 

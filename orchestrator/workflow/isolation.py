@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.core.errors import DatabaseError
 from orchestrator.core.events import Notice, StepProgress, Waiting
-from orchestrator.core.steps import PinTenant, ReleaseTenant, SplitTenant, TenantStep
+from orchestrator.core.planning.steps import PinTenant, ReleaseTenant, SplitTenant, TenantStep
 from orchestrator.workflow.moving import clean_up, wait_for_stragglers
 from orchestrator.workflow.protocols import Mover, Tenants
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from orchestrator.core.errors import ArmError, ClusterUnreachable, ConnectionLost
 from orchestrator.core.events import Notice, StepProgress
-from orchestrator.core.server import Operation
+from orchestrator.core.observed.server import Operation
 from orchestrator.workflow.protocols import ControlPlane
 from orchestrator.workflow.waiting import Run, finished
 

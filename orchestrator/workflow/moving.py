@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from orchestrator.core.cost import AZURE, fit
 from orchestrator.core.errors import (
     ClusterUnreachable,
     ConnectionLost,
@@ -20,8 +19,9 @@ from orchestrator.core.errors import (
     VerificationFailed,
 )
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
-from orchestrator.core.guard import Limits, Pace, first_pace, next_pace, p99
-from orchestrator.core.moving import (
+from orchestrator.core.moves.cost import AZURE, fit
+from orchestrator.core.moves.guard import Limits, Pace, first_pace, next_pace, p99
+from orchestrator.core.moves.moving import (
     DirectMove,
     MoveResult,
     after_failure,
@@ -30,8 +30,8 @@ from orchestrator.core.moving import (
     next_moves,
     next_room,
 )
-from orchestrator.core.runs import RecordedMove
-from orchestrator.core.steps import MoveShards
+from orchestrator.core.moves.runs import RecordedMove
+from orchestrator.core.planning.steps import MoveShards
 from orchestrator.workflow.checking import checked
 from orchestrator.workflow.choosing import what_to_move
 from orchestrator.workflow.protocols import Checks, Database, Gauge, Mover, Record

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from orchestrator.core.checks.verification import Finding
 from orchestrator.core.events import MoveStarted
-from orchestrator.core.guard import Signals
-from orchestrator.core.moving import DirectMove, MoveResult
-from orchestrator.core.pins import Pin, Tenant
-from orchestrator.core.placement import Move
-from orchestrator.core.runs import RecordedMove
-from orchestrator.core.server import Operation, OperationReading, Parameter, ServerReading
-from orchestrator.core.state import ClusterState, Node, RebalanceJob, StartedRebalance
-from orchestrator.core.steps import SingleStep, SplitTenant, TransferMode
-from orchestrator.core.structure import NodeStructure
-from orchestrator.core.verification import Finding
+from orchestrator.core.moves.guard import Signals
+from orchestrator.core.moves.moving import DirectMove, MoveResult
+from orchestrator.core.moves.runs import RecordedMove
+from orchestrator.core.observed.pins import Pin, Tenant
+from orchestrator.core.observed.server import Operation, OperationReading, Parameter, ServerReading
+from orchestrator.core.observed.state import ClusterState, Node, RebalanceJob, StartedRebalance
+from orchestrator.core.observed.structure import NodeStructure
+from orchestrator.core.planning.placement import Move
+from orchestrator.core.planning.steps import SingleStep, SplitTenant, TransferMode
 
 
 class ControlPlane(Protocol):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from orchestrator.core.cost import AZURE
 from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, RebalanceFailed, RebalanceRunning, Stopped
 from orchestrator.core.events import Notice, StepProgress, Waiting
-from orchestrator.core.runs import RecordedMove
-from orchestrator.core.state import RebalanceJob, RebalanceTask, ShardGroup
-from orchestrator.core.steps import MoveShards, RebalanceShards, TransferMode
+from orchestrator.core.moves.cost import AZURE
+from orchestrator.core.moves.runs import RecordedMove
+from orchestrator.core.observed.state import RebalanceJob, RebalanceTask, ShardGroup
+from orchestrator.core.planning.steps import MoveShards, RebalanceShards, TransferMode
 from orchestrator.workflow.checking import checked
 from orchestrator.workflow.protocols import Checks, Database, Record
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected

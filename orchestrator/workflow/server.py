@@ -7,8 +7,15 @@ from functools import partial
 
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable
 from orchestrator.core.events import Notice, StepProgress, Waiting
-from orchestrator.core.server import ServerReading
-from orchestrator.core.steps import AT_ONCE, PER_NODE, AwaitNodes, RaiseExecutors, ResizeCluster, RestoreSettings
+from orchestrator.core.observed.server import ServerReading
+from orchestrator.core.planning.steps import (
+    AT_ONCE,
+    PER_NODE,
+    AwaitNodes,
+    RaiseExecutors,
+    ResizeCluster,
+    RestoreSettings,
+)
 from orchestrator.workflow.journal import Journal, forget, remember, resume
 from orchestrator.workflow.protocols import ControlPlane, Database
 from orchestrator.workflow.waiting import OPERATION_TIMEOUT, Patience, Pause, Run, finished, when_connected, when_free

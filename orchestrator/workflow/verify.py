@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from orchestrator.core.errors import VerificationFailed
 from orchestrator.core.events import Notice, Verified, Waiting
-from orchestrator.core.state import ClusterState, ShardGroup, node_loads, skew
-from orchestrator.core.steps import VerifyCluster
-from orchestrator.core.structure import problems
+from orchestrator.core.observed.state import ClusterState, ShardGroup, node_loads, skew
+from orchestrator.core.observed.structure import problems
+from orchestrator.core.planning.steps import VerifyCluster
 from orchestrator.workflow.protocols import Inspector
 from orchestrator.workflow.waiting import NO_TIMEOUT, Run, when_connected
 

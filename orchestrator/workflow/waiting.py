@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, ConnectionLost, OrchestratorError
 from orchestrator.core.events import Event, Notice, Waiting
-from orchestrator.core.server import Operation, OperationReading
+from orchestrator.core.observed.server import Operation, OperationReading
 from orchestrator.workflow.protocols import ControlPlane
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.core.cost import MoveCost, fit
 from orchestrator.core.events import MoveEnded, MoveStarted, MovesTimed
-from orchestrator.core.state import RebalanceJob, RebalanceTask
+from orchestrator.core.moves.cost import MoveCost, fit
+from orchestrator.core.observed.state import RebalanceJob, RebalanceTask
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.advice import AdviceReader
+from orchestrator.clients.advice.advice import AdviceReader
 from orchestrator.core.advice.advice import advise
 from orchestrator.core.advice.answers import Answers
 from orchestrator.core.advice.candidates import Candidate, rank
 from orchestrator.core.advice.spread import shard_of
-from orchestrator.core.pricing import shipped_prices
+from orchestrator.core.outlook.pricing import shipped_prices
 from tests.advice.shapes import BY_COLUMN, BY_SCHEMA
 from tests.fix_lab import Cluster, superuser
 

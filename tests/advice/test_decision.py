@@ -14,7 +14,7 @@ from orchestrator.core.advice.facts import Load, Table
 from orchestrator.core.advice.rates import DAY, Counters, between, since_start
 from orchestrator.core.advice.signals import Fit, Signals
 from orchestrator.core.advice.thresholds import THRESHOLDS, Threshold, threshold
-from orchestrator.core.pricing import shipped_prices
+from orchestrator.core.outlook.pricing import shipped_prices
 from tests.fix_lab import ROOT
 
 SMALL = Signals(storage=100, growth=1, connections=20, cpu=4, wal=5)

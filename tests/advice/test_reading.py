@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.clients.advice_login import UrlRefused, login_of
+from orchestrator.clients.advice.advice_login import UrlRefused, login_of
 from orchestrator.core.advice.facts import Column, Key, Recorded, Table, Usage
 from orchestrator.core.advice.filling import Filled, Unfillable
 from orchestrator.lint.filling import fill

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients.advice import AdviceReader
+from orchestrator.clients.advice.advice import AdviceReader
 from tests.advice.shapes import ANALYTIC, BY_COLUMN, BY_SCHEMA, NO_COLUMN
 from tests.fix_lab import Project
 from tests.fix_plain import Plain

@@ -18,8 +18,8 @@ from orchestrator.core.events import (
     StepSucceeded,
     Verified,
 )
+from orchestrator.core.observed.state import Node, NodeLoad
 from orchestrator.core.report import EstimateReport, Report, fold_steps, notices, report_json
-from orchestrator.core.state import Node, NodeLoad
 
 HOSTILE = "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>&lt;\u202egnp.exe"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.core.metrics import METRICS
+from orchestrator.core.observed.metrics import METRICS
 from orchestrator.lab.arm.emulator import ArmEmulator
 from orchestrator.lab.arm.metric_store import MetricStore
 from orchestrator.lab.arm.resources import ServerFacts

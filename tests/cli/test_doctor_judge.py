@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.cli.doctor_verbs import judge
-from orchestrator.clients.probes import Seen
+from orchestrator.clients.checks.probes import Seen
 from orchestrator.core.access import Access, PortName
 
 WELL = Seen(

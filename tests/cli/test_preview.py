@@ -13,8 +13,8 @@ import pytest
 
 from orchestrator.cli.markdown import LIMIT, plain
 from orchestrator.cli.stackfile import parse
-from orchestrator.core.snapshot import snapshot_text
-from orchestrator.core.state import ClusterState, ShardGroup
+from orchestrator.core.observed.snapshot import snapshot_text
+from orchestrator.core.observed.state import ClusterState, ShardGroup
 from tests.cli.test_views import golden
 from tests.core.observed import GB, MB, cluster, timing
 from tests.fix_lab import Project

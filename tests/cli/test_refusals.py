@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.citus import LOCK
+from orchestrator.clients.cluster.citus import LOCK
 from tests.fix_lab import Cluster, Project, engines
 
 

@@ -12,10 +12,10 @@ import pytest
 from orchestrator.cli.running import Output, execute
 from orchestrator.cli.session import Session
 from orchestrator.cli.stackfile import StackFile
-from orchestrator.clients.arm import ArmClient
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.plan import Wanted
-from orchestrator.core.spec import ClusterSpec
+from orchestrator.core.planning.plan import Wanted
 from orchestrator.workflow.apply import World
 from tests.fix_arm import SUBSCRIPTION
 from tests.workflow.test_wire_faults import EXPIRED, REQUESTS, Wire

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.cli.stackfile import json_schema, load, parse, save, set_value
+from orchestrator.core.desired.limits import limit
 from orchestrator.core.errors import SpecError, UnknownStack
-from orchestrator.core.limits import limit
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = """\

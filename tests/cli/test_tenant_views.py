@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.cli.tenant_views import pin_lines, tenant_lines, tenants_json
-from orchestrator.core.heat import Reading, TenantHeat
-from orchestrator.core.pins import Pin, Tenant
-from orchestrator.core.state import ClusterState
+from orchestrator.core.checks.heat import Reading, TenantHeat
+from orchestrator.core.observed.pins import Pin, Tenant
+from orchestrator.core.observed.state import ClusterState
 from tests.core.observed import MB, cluster
 
 ROWS = Tenant("it's 42", 'app."My Events"', 7)

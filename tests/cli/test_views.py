@@ -26,11 +26,19 @@ from orchestrator.core.events import (
     StepSucceeded,
     Verified,
 )
-from orchestrator.core.placement import after
-from orchestrator.core.plan import Plan, Wanted, make_plan
+from orchestrator.core.observed.state import (
+    ClusterState,
+    Node,
+    RebalanceJob,
+    RebalanceTask,
+    ShardGroup,
+    Strategy,
+    node_loads,
+)
+from orchestrator.core.planning.placement import after
+from orchestrator.core.planning.plan import Plan, Wanted, make_plan
 from orchestrator.core.report import Report, fold_steps, job_json, notices, plan_json, report_json
 from orchestrator.core.size import duration, size
-from orchestrator.core.state import ClusterState, Node, RebalanceJob, RebalanceTask, ShardGroup, Strategy, node_loads
 from tests.workflow.simulator import Simulator
 from tests.workflow.test_apply import spec
 

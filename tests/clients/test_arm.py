@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 from azure.identity import CredentialUnavailableError
 
-from orchestrator.clients import credentials
-from orchestrator.clients.arm import ArmClient, AzureLoginRefused, NotElasticCluster, ServerNotFound
-from orchestrator.clients.credentials import InsecureEndpoint
+from orchestrator.clients.azure import credentials
+from orchestrator.clients.azure.arm import ArmClient, AzureLoginRefused, NotElasticCluster, ServerNotFound
+from orchestrator.clients.azure.credentials import InsecureEndpoint
+from orchestrator.core.desired.limits import limit
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused
-from orchestrator.core.limits import limit
-from orchestrator.core.server import Operation, OperationReading, ServerReading
+from orchestrator.core.observed.server import Operation, OperationReading, ServerReading
 from tests.fix_arm import EXECUTORS, SUBSCRIPTION, ArmLab, wait_for
 
 Ended = Callable[[Operation], OperationReading]
@@ -233,6 +233,6 @@ def test_a_token_never_travels_unencrypted(url: str) -> None:
 
 
 def test_importing_the_client_does_not_load_the_sdk() -> None:
-    code = "import sys, orchestrator.clients.arm; print([name for name in sys.modules if name.startswith('azure')])"
+    code = "import sys, orchestrator.clients.azure.arm; print([m for m in sys.modules if m.startswith('azure')])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

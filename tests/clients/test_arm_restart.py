@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.clients.arm import ArmClient
-from orchestrator.core.server import Operation, OperationReading
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.core.observed.server import Operation, OperationReading
 from tests.fix_arm import ArmLab
 
 Ended = Callable[[Operation], OperationReading]

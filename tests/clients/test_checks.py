@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients.checks import MoveChecks
+from orchestrator.clients.checks.checks import MoveChecks
 from orchestrator.core.events import MoveStarted
 from tests.fix_lab import Cluster
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from orchestrator.clients.citus_errors import fix_for, translate, translated
+from orchestrator.clients.cluster.citus_errors import fix_for, translate, translated
 from orchestrator.core.errors import (
     ClusterUnreachable,
     ConnectionLost,

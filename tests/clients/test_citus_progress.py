@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.clients import citus_sql
-from orchestrator.clients.citus import CitusClient
+from orchestrator.clients.cluster import citus_sql
+from orchestrator.clients.cluster.citus import CitusClient
 
 
 @dataclass

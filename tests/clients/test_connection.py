@@ -12,12 +12,12 @@ from azure.core.credentials import AccessToken
 from azure.identity import CredentialUnavailableError
 from psycopg import sql
 
-from orchestrator.clients.connection import Login, UnencryptedToken, administrator, connect
-from orchestrator.clients.entra import SCOPE, EntraPassword, NoEntraToken
-from orchestrator.clients.operations import OperationJournal
+from orchestrator.clients.azure.entra import SCOPE, EntraPassword, NoEntraToken
+from orchestrator.clients.cluster.connection import Login, UnencryptedToken, administrator, connect
+from orchestrator.clients.cluster.operations import OperationJournal
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import LoginRefused
-from orchestrator.core.server import Operation
-from orchestrator.core.spec import ClusterSpec
+from orchestrator.core.observed.server import Operation
 from tests.fix_lab import Cluster
 
 PRINCIPAL = "ops@contoso.com"

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.copies import before, comparison, difference
-from orchestrator.core.moving import DirectMove
+from orchestrator.clients.moves.copies import before, comparison, difference
+from orchestrator.core.moves.moving import DirectMove
 from orchestrator.lab import nodes
 from orchestrator.lab.engine import Address
 from tests.fix_lab import Cluster

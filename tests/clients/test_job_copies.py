@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.clients.job_copies import JobCopies, Move
+from orchestrator.clients.checks.job_copies import JobCopies, Move
 from tests.fix_lab import Cluster, superuser
 
 ROWS = 400

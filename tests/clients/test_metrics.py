@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.clients.arm import ArmClient
-from orchestrator.clients.metrics import MetricsUnreadable, NoMetrics, read_cpu_percent, read_metrics
-from orchestrator.core.metrics import METRICS, Span
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.clients.azure.metrics import MetricsUnreadable, NoMetrics, read_cpu_percent, read_metrics
+from orchestrator.core.observed.metrics import METRICS, Span
 from orchestrator.lab.arm.emulator import ArmEmulator
 from orchestrator.lab.arm.metric_store import MetricStore
 from orchestrator.lab.arm.resources import ServerFacts

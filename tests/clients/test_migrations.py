@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.clients.migrations import read_all_migrations, read_migrations
+from orchestrator.clients.services.migrations import read_all_migrations, read_migrations
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import SpecError
-from orchestrator.core.migrations import Migration, TableFacts
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.planning.migrations import Migration, TableFacts
 
 
 def read(folder: Path, *texts: str | bytes) -> tuple[Migration, ...]:

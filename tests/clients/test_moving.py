@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.clients.citus import CitusClient
-from orchestrator.clients.moving import MovingClient
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.clients.moves.moving import MovingClient
 from orchestrator.core.errors import ClusterUnreachable
-from orchestrator.core.moving import DirectMove, MoveResult, direct_moves
-from orchestrator.core.state import ShardGroup
-from orchestrator.core.steps import MoveShards, TransferMode, Verify
+from orchestrator.core.moves.moving import DirectMove, MoveResult, direct_moves
+from orchestrator.core.observed.state import ShardGroup
+from orchestrator.core.planning.steps import MoveShards, TransferMode, Verify
 from orchestrator.driver import drive
 from orchestrator.workflow.moving import move_shards
 from tests.fix_lab import Cluster

@@ -7,8 +7,8 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from orchestrator.clients import pauses
-from orchestrator.clients.moving import _told
+from orchestrator.clients.moves import pauses
+from orchestrator.clients.moves.moving import _told
 from tests.clients.test_moving import Movers, until
 from tests.clients.test_moving import movers as movers
 from tests.fix_lab import Cluster

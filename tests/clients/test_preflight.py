@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients.citus import CitusClient
-from orchestrator.clients.preflight import LONG, PreflightClient
-from orchestrator.core.preflight import Facts, Finding, find
-from orchestrator.core.preflight_checks import CHECKS
-from orchestrator.core.state import RebalanceJob
+from orchestrator.clients.checks.preflight import LONG, PreflightClient
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.core.checks.preflight import Facts, Finding, find
+from orchestrator.core.checks.preflight_checks import CHECKS
+from orchestrator.core.observed.state import RebalanceJob
 from tests.fix_lab import Cluster, superuser
 
 PREPARE = (

@@ -15,10 +15,10 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.citus import CitusClient
-from orchestrator.clients.preflight import LONG, PreflightClient
-from orchestrator.core.preflight import Finding, find
-from orchestrator.core.preflight_checks import CHECKS
+from orchestrator.clients.checks.preflight import LONG, PreflightClient
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.core.checks.preflight import Finding, find
+from orchestrator.core.checks.preflight_checks import CHECKS
 from orchestrator.lab import manager
 from orchestrator.lab.discover import make
 from orchestrator.lab.home import LabHome

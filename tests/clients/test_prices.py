@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from orchestrator.clients.prices import PriceServiceFailed, fetch_items, read_prices
-from orchestrator.core.pricing import parse_prices
+from orchestrator.clients.azure.prices import PriceServiceFailed, fetch_items, read_prices
+from orchestrator.core.outlook.pricing import parse_prices
 from tests.fix_lab import Project
 
 PAGES = Path(__file__).parent.parent / "data" / "retail-prices"

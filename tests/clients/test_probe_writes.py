@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients.probe_writes import SCHEMA, ProbeWrites, sweep
+from orchestrator.clients.checks.probe_writes import SCHEMA, ProbeWrites, sweep
 from tests.fix_lab import Cluster
 
 

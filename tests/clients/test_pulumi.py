@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients import pulumi
-from orchestrator.clients.pulumi import PulumiMissing, PulumiStack, change_of, may_have_state
-from orchestrator.core.resource_changes import SERVER_TYPE
+from orchestrator.clients.azure import pulumi
+from orchestrator.clients.azure.pulumi import PulumiMissing, PulumiStack, change_of, may_have_state
+from orchestrator.core.planning.resource_changes import SERVER_TYPE
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.clients.pulumi import PulumiLocked, PulumiStack
-from orchestrator.clients.pulumi_locks import backend, read_locks
+from orchestrator.clients.azure.pulumi import PulumiLocked, PulumiStack
+from orchestrator.clients.azure.pulumi_locks import backend, read_locks
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_one_that_ended_and_was_not_waited_for_is_dead(root: Path, tmp_path: Pat
 
 
 def test_only_dead_locks_are_removed_and_a_live_one_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.clients.pulumi.lacking", lambda: None)
+    monkeypatch.setattr("orchestrator.clients.azure.pulumi.lacking", lambda: None)
     monkeypatch.setenv("PULUMI_BACKEND_URL", environment(root)["PULUMI_BACKEND_URL"])
     dead, stack = lock(root, ended()), PulumiStack(root, "prod")
     assert [one.file for one in stack.dead_locks()] == [dead]

@@ -14,15 +14,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.migrations import read_migrations
-from orchestrator.clients.passwords import Passwords, password_problems
-from orchestrator.clients.services import ServicesClient
-from orchestrator.core.checks_services import check_services, service_notices
+from orchestrator.clients.services.migrations import read_migrations
+from orchestrator.clients.services.passwords import Passwords, password_problems
+from orchestrator.clients.services.services import ServicesClient
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import DatabaseError, Problem
-from orchestrator.core.plan_services import plan_services
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.state import ServicesState
-from orchestrator.core.steps import EnsureRole, EnsureSchema, RunMigration, ServiceStep
+from orchestrator.core.observed.state import ServicesState
+from orchestrator.core.planning.checks_services import check_services, service_notices
+from orchestrator.core.planning.plan_services import plan_services
+from orchestrator.core.planning.steps import EnsureRole, EnsureSchema, RunMigration, ServiceStep
 from tests.fix_lab import Cluster
 
 USERS = "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.clients.bookkeeping import ensure_bookkeeping
-from orchestrator.clients.services_batch import WholeService, make_batch
-from orchestrator.clients.services_bulk import BATCH, BulkRun, batches, whole_service
+from orchestrator.clients.cluster.bookkeeping import ensure_bookkeeping
+from orchestrator.clients.services.services_batch import WholeService, make_batch
+from orchestrator.clients.services.services_bulk import BATCH, BulkRun, batches, whole_service
+from orchestrator.core.desired.services import Password
 from orchestrator.core.errors import DatabaseError
-from orchestrator.core.migrations import Migration
-from orchestrator.core.services import Password
-from orchestrator.core.steps import EnsureRole, EnsureSchema, RunMigration, SingleStep
+from orchestrator.core.planning.migrations import Migration
+from orchestrator.core.planning.steps import EnsureRole, EnsureSchema, RunMigration, SingleStep
 from tests.fix_lab import Cluster
 
 SHA = "f" * 64

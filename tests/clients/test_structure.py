@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.structure import StructureClient
-from orchestrator.core.structure import problems
+from orchestrator.clients.checks.structure import StructureClient
+from orchestrator.core.observed.structure import problems
 from tests.fix_lab import Cluster, superuser
 
 PREPARE = (

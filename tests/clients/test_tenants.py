@@ -10,13 +10,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients import split_copies, tenants_sql
-from orchestrator.clients.citus import CitusClient
-from orchestrator.clients.pins import forget_pin, keep_pin
-from orchestrator.clients.split_copies import SplitDiffers, compare, shards
-from orchestrator.clients.tenants import SplitRefused, UnknownTenant, find_tenant, read_heat, refuse_logical_split
-from orchestrator.core.pins import Isolation, Pin, Tenant
-from orchestrator.core.steps import Verify
+from orchestrator.clients.cluster import tenants_sql
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.clients.cluster.pins import forget_pin, keep_pin
+from orchestrator.clients.cluster.tenants import (
+    SplitRefused,
+    UnknownTenant,
+    find_tenant,
+    read_heat,
+    refuse_logical_split,
+)
+from orchestrator.clients.moves import split_copies
+from orchestrator.clients.moves.split_copies import SplitDiffers, compare, shards
+from orchestrator.core.observed.pins import Isolation, Pin, Tenant
+from orchestrator.core.planning.steps import Verify
 from tests.core.observed import MB
 from tests.fix_lab import Cluster, superuser
 

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.clients.connection import Login, administrator, connect, trusted_certificates
+from orchestrator.clients.cluster.connection import Login, administrator, connect, trusted_certificates
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import ClusterUnreachable
-from orchestrator.core.spec import ClusterSpec
 from orchestrator.lab.embedded import _wheel_binaries
 from orchestrator.lab.native import find_installation
 from orchestrator.lab.postgres import PostgresServer, free_port, reachable_binaries

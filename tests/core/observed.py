@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.core.server import ServerReading
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import ClusterState, Node, ShardGroup, Strategy
-from orchestrator.core.timing import RunTiming
+from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.observed.server import ServerReading
+from orchestrator.core.observed.state import ClusterState, Node, ShardGroup, Strategy
+from orchestrator.core.observed.timing import RunTiming
 
 MB, GB = 2**20, 2**30
 BY_SIZE = Strategy("by_disk_size", True, 100 * MB, 0.1, 0.5, True)

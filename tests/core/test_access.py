@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core.access import PORTS, Access, PortNotOffered, UnknownService, access, notes, uses
 from orchestrator.core.access_formats import FORMATS, document, driver_notes, passfile_line, write
-from orchestrator.core.spec import ClusterSpec
+from orchestrator.core.desired.spec import ClusterSpec
 
 
 def spec(**extra: Any) -> ClusterSpec:

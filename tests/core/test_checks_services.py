@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.checks_services import check_services, service_notices
+from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import Problem
-from orchestrator.core.migrations import KeyFacts, Migration, ReferenceFacts, TableFacts
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.state import AppliedMigration, ForeignKey, Role, Schema, ServicesState, Table, UniqueKey
+from orchestrator.core.observed.state import AppliedMigration, ForeignKey, Role, Schema, ServicesState, Table, UniqueKey
+from orchestrator.core.planning.checks_services import check_services, service_notices
+from orchestrator.core.planning.migrations import KeyFacts, Migration, ReferenceFacts, TableFacts
 
 ADMIN = "clusteradmin"
 

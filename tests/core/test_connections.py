@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.connections import Pools, budget, max_connections
+from orchestrator.core.outlook.connections import Pools, budget, max_connections
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.drift import AzureReading, Drift, find_drift
-from orchestrator.core.migrations import Migration
-from orchestrator.core.parameters import declared_parameters
-from orchestrator.core.server import FirewallRuleReading, Parameter, ServerReading
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import AppliedMigration, ClusterState, Role, Schema, ServicesState, Table
+from orchestrator.core.checks.drift import AzureReading, Drift, find_drift
+from orchestrator.core.desired.parameters import declared_parameters
+from orchestrator.core.desired.services import ServiceSpec
+from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.observed.server import FirewallRuleReading, Parameter, ServerReading
+from orchestrator.core.observed.state import AppliedMigration, ClusterState, Role, Schema, ServicesState, Table
+from orchestrator.core.planning.migrations import Migration
 from tests.core.observed import cluster, spec
 
 SERVICES = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.drill import Failure, Outage, PortDrill, Sample, advice, longest_away, outage, recovered
+from orchestrator.core.checks.drill import Failure, Outage, PortDrill, Sample, advice, longest_away, outage, recovered
 
 SHUTDOWN = Failure("57P01", "terminating connection due to administrator command")
 REFUSED = Failure("", "Connection refused")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core import cost as module
-from orchestrator.core.cost import AZURE, LAB, MoveCost, fit, makespan, move_cost
-from orchestrator.core.estimate import estimate
-from orchestrator.core.placement import Move
-from orchestrator.core.plan import Wanted, make_plan
-from orchestrator.core.state import ClusterState
+from orchestrator.core.moves import cost as module
+from orchestrator.core.moves.cost import AZURE, LAB, MoveCost, fit, makespan, move_cost
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.outlook.estimate import estimate
+from orchestrator.core.planning.placement import Move
+from orchestrator.core.planning.plan import Wanted, make_plan
 from tests.core.observed import GB, MB, cluster, spec, timing
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.examination import Finding, judge_metrics, judge_server
-from orchestrator.core.metrics import Reading
-from orchestrator.core.server import Parameter, ServerReading
-from orchestrator.core.spec import ClusterSpec
+from orchestrator.core.checks.examination import Finding, judge_metrics, judge_server
+from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.observed.metrics import Reading
+from orchestrator.core.observed.server import Parameter, ServerReading
 
 SERVER = ServerReading(
     name="elk", state="Ready", nodes=4, version="17", sku="Standard_D4ds_v5", tier="GeneralPurpose",

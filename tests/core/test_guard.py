@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.guard import DAY, UP_AFTER, Limits, Pace, Signals, first_pace, in_window, next_pace, p99
-from orchestrator.core.placement import Move
-from orchestrator.core.runs import RecordedMove, UndoRefused, undo
+from orchestrator.core.moves.guard import DAY, UP_AFTER, Limits, Pace, Signals, first_pace, in_window, next_pace, p99
+from orchestrator.core.moves.runs import RecordedMove, UndoRefused, undo
+from orchestrator.core.planning.placement import Move
 from tests.workflow.simulator import Simulator
 
 LIMIT = Limits(max_p99=20.0)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.heat import TenantHeat, hottest, node_heats, what_if
-from orchestrator.core.isolation import IsolationRefused, choose_node, isolation_plan, release_plan
-from orchestrator.core.pins import Isolation, Pin, Tenant
-from orchestrator.core.plan import Wanted
-from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import MoveShards, PinTenant, SplitTenant, VerifyCluster
+from orchestrator.core.checks.heat import TenantHeat, hottest, node_heats, what_if
+from orchestrator.core.observed.pins import Isolation, Pin, Tenant
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.isolation import IsolationRefused, choose_node, isolation_plan, release_plan
+from orchestrator.core.planning.plan import Wanted
+from orchestrator.core.planning.steps import MoveShards, PinTenant, SplitTenant, VerifyCluster
 from tests.core.observed import MB, cluster
 
 WANTED = Wanted(False, False, True, moves="direct")
@@ -117,7 +117,7 @@ def test_alone_where_it_is_those_leave_too_who_share_its_shard() -> None:
 
 
 def test_a_rebalance_that_is_under_way_is_waited_for_first() -> None:
-    from orchestrator.core.state import RebalanceJob
+    from orchestrator.core.observed.state import RebalanceJob
 
     state = cluster([(1, MB), (1, MB)], job=RebalanceJob(3, "running"))
     plan = isolation_plan(state, WANTED, replace(wish(state), to=2))

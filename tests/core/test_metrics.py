@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.core.metrics import METRICS, NoSpan, Reading, Span, changes, remarks, spans
+from orchestrator.core.observed.metrics import METRICS, NoSpan, Reading, Span, changes, remarks, spans
 
 TEN = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.cost import AZURE, LAB
-from orchestrator.core.moving import (
+from orchestrator.core.moves.cost import AZURE, LAB
+from orchestrator.core.moves.moving import (
     DirectMove,
     MoveResult,
     Outcome,
@@ -22,11 +22,11 @@ from orchestrator.core.moving import (
     next_room,
     write_pause,
 )
-from orchestrator.core.placement import Move
-from orchestrator.core.plan import Wanted, make_plan
-from orchestrator.core.state import ShardGroup
-from orchestrator.core.steps import MoveShards, RaiseExecutors, RebalanceShards
-from orchestrator.core.ways import Moves, choose
+from orchestrator.core.moves.ways import Moves, choose
+from orchestrator.core.observed.state import ShardGroup
+from orchestrator.core.planning.placement import Move
+from orchestrator.core.planning.plan import Wanted, make_plan
+from orchestrator.core.planning.steps import MoveShards, RaiseExecutors, RebalanceShards
 from tests.workflow.simulator import Simulator
 from tests.workflow.test_apply import spec
 

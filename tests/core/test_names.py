@@ -7,8 +7,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.core.names import NAME_PATTERN, check_parameter, storable_name, usable_path
-from orchestrator.core.services import ServiceSpec
+from orchestrator.core.desired.names import NAME_PATTERN, check_parameter, storable_name, usable_path
+from orchestrator.core.desired.services import ServiceSpec
 
 
 @pytest.mark.parametrize("name", ["a" * 63, "é" * 31 + "z", "☃" * 21, "a'b; --", "%s", "{key}", "$1", "\\", " ", "a b"])

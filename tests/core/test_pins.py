@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.pinning import PinsForbid
-from orchestrator.core.pins import Pin, Tenant
-from orchestrator.core.placement import after, predict, with_future_nodes
-from orchestrator.core.plan import Wanted, make_plan
-from orchestrator.core.preview import make_preview
-from orchestrator.core.runs import RecordedMove, UndoOf
-from orchestrator.core.state import Node, ShardGroup, Strategy, node_loads
-from orchestrator.core.steps import MoveShards, RebalanceShards
+from orchestrator.core.moves.runs import RecordedMove, UndoOf
+from orchestrator.core.observed.pins import Pin, Tenant
+from orchestrator.core.observed.state import Node, ShardGroup, Strategy, node_loads
+from orchestrator.core.outlook.preview import make_preview
+from orchestrator.core.planning.pinning import PinsForbid
+from orchestrator.core.planning.placement import after, predict, with_future_nodes
+from orchestrator.core.planning.plan import Wanted, make_plan
+from orchestrator.core.planning.steps import MoveShards, RebalanceShards
 from tests.core.observed import BY_COUNT, BY_SIZE, MB, cluster, spec
 from tests.core.test_placement import group, node
 
@@ -180,8 +180,8 @@ def test_an_undo_does_not_take_a_pinned_tenant_from_its_node() -> None:
 
 
 def test_what_a_preview_would_do_better_respects_pins_too() -> None:
-    from orchestrator.core.cost import AZURE
-    from orchestrator.core.pricing import PriceList
+    from orchestrator.core.moves.cost import AZURE
+    from orchestrator.core.outlook.pricing import PriceList
 
     giant = Pin(Tenant("tenant0"), 1, shard_id=100)
     state = cluster([(1, 4000 * MB), (1, MB), (2, MB)], pins=(giant,))

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core import placement
-from orchestrator.core.placement import TAKE, TOO_LITTLE, after, predict, with_future_nodes
-from orchestrator.core.state import Node, ShardGroup, Strategy, node_loads, skew
+from orchestrator.core.observed.state import Node, ShardGroup, Strategy, node_loads, skew
+from orchestrator.core.planning import placement
+from orchestrator.core.planning.placement import TAKE, TOO_LITTLE, after, predict, with_future_nodes
 
 CASES = Path(os.environ.get("REBALANCE_CASES", Path(__file__).parent.parent / "data" / "rebalance-cases.json"))
 MB = 2**20

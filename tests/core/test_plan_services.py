@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.migrations import Migration, TableFacts
-from orchestrator.core.plan_services import first_schema, plan_services
-from orchestrator.core.services import ServiceSpec
-from orchestrator.core.state import AppliedMigration, Role, Schema, ServicesState, Table
-from orchestrator.core.steps import (
+from orchestrator.core.desired.services import ServiceSpec
+from orchestrator.core.observed.state import AppliedMigration, Role, Schema, ServicesState, Table
+from orchestrator.core.planning.migrations import Migration, TableFacts
+from orchestrator.core.planning.plan_services import first_schema, plan_services
+from orchestrator.core.planning.steps import (
     EnsureBookkeeping,
     EnsureGrant,
     EnsureRole,

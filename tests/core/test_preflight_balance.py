@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.core.preflight import Facts, Finding
-from orchestrator.core.preflight_balance import balance_findings
+from orchestrator.core.checks.preflight import Facts, Finding
+from orchestrator.core.checks.preflight_balance import balance_findings
 from tests.core.observed import BY_SIZE, cluster
 
 KB, MB, GB = 2**10, 2**20, 2**30

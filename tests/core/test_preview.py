@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.cost import AZURE
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import ScaleInRefused
-from orchestrator.core.plan import Wanted
-from orchestrator.core.preview import Preview, make_preview, recommend, replacements, spec_of
-from orchestrator.core.pricing import shipped_prices
-from orchestrator.core.snapshot import read_snapshot, snapshot_text
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import ClusterState, RebalanceJob, RebalanceTask, Strategy
+from orchestrator.core.moves.cost import AZURE
+from orchestrator.core.observed.snapshot import read_snapshot, snapshot_text
+from orchestrator.core.observed.state import ClusterState, RebalanceJob, RebalanceTask, Strategy
+from orchestrator.core.outlook.preview import Preview, make_preview, recommend, replacements, spec_of
+from orchestrator.core.outlook.pricing import shipped_prices
+from orchestrator.core.planning.plan import Wanted
 from tests.core.observed import BY_COUNT, GB, MB, cluster, server, spec, timing
 
 

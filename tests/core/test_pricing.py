@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.pricing import (
+from orchestrator.core.outlook.pricing import (
     PriceList,
     PricesRefused,
     Shape,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.resource_changes import (
+from orchestrator.core.planning.resource_changes import (
     NODE_COUNT,
     SERVER_TYPE,
     NodeCountNotManaged,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.pins import Pin, Tenant
-from orchestrator.core.snapshot import SnapshotRefused, read_snapshot, snapshot_text
-from orchestrator.core.state import RebalanceJob, RebalanceTask
+from orchestrator.core.observed.pins import Pin, Tenant
+from orchestrator.core.observed.snapshot import SnapshotRefused, read_snapshot, snapshot_text
+from orchestrator.core.observed.state import RebalanceJob, RebalanceTask
 from tests.core.observed import MB, cluster, timing
 
 AT = "2026-11-28T10:00:00+00:00"

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from orchestrator.cli.stackfile import parse
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import SpecError
-from orchestrator.core.spec import ClusterSpec
 
 TENANT = "00000000-1111-2222-3333-444444444444"
 GROUP = "55555555-6666-7777-8888-999999999999"

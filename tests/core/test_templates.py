@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.core.plan_services import MANY, plan_services
-from orchestrator.core.services import KeyRange, Keys, ServiceSpec, ServiceTemplate
-from orchestrator.core.state import ServicesState
-from orchestrator.core.steps import EnsureGrant, EnsureRole, EnsureSchema, MakeServices
-from orchestrator.core.templates import expand, keys_of_range, keys_of_text
+from orchestrator.core.desired.services import KeyRange, Keys, ServiceSpec, ServiceTemplate
+from orchestrator.core.desired.templates import expand, keys_of_range, keys_of_text
+from orchestrator.core.observed.state import ServicesState
+from orchestrator.core.planning.plan_services import MANY, plan_services
+from orchestrator.core.planning.steps import EnsureGrant, EnsureRole, EnsureSchema, MakeServices
 
 
 def template(**service: Any) -> ServiceTemplate:

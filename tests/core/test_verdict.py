@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.core.placement import with_future_nodes
-from orchestrator.core.plan import Wanted, make_plan
-from orchestrator.core.state import ClusterState
-from orchestrator.core.verdict import Verdict, fewest_nodes, judge
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.outlook.verdict import Verdict, fewest_nodes, judge
+from orchestrator.core.planning.placement import with_future_nodes
+from orchestrator.core.planning.plan import Wanted, make_plan
 from tests.core.observed import BY_COUNT, BY_SIZE, GB, MB, cluster, spec
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.verification import NodeSequences, SequenceState, lost_writes, sequence_problems
+from orchestrator.core.checks.verification import NodeSequences, SequenceState, lost_writes, sequence_problems
 
 TOP = 2**63 - 1
 COORDINATOR = SequenceState(40, 1, 1, TOP, cycles=False)

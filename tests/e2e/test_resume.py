@@ -10,7 +10,7 @@ import pytest
 from orchestrator.cli import stackfile
 from orchestrator.cli.session import open_session
 from orchestrator.core.events import Event, StepProgress
-from orchestrator.core.plan import Plan, Wanted
+from orchestrator.core.planning.plan import Plan, Wanted
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import converge
 from tests.e2e.test_scale_out import connect, make_tenants, status

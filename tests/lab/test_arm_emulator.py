@@ -14,8 +14,8 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from azure.mgmt.postgresqlflexibleservers import PostgreSQLManagementClient
 from azure.mgmt.postgresqlflexibleservers import models as m
 
+from orchestrator.core.desired.limits import limit
 from orchestrator.core.errors import LabError
-from orchestrator.core.limits import limit
 from orchestrator.lab.arm.emulator import ArmEmulator
 from tests.fix_arm import EXECUTORS, SUBSCRIPTION, ArmLab, wait_for
 

@@ -17,10 +17,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.arm import ArmClient
-from orchestrator.clients.citus import CitusClient
-from orchestrator.core.placement import predict
-from orchestrator.core.steps import AT_ONCE
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.clients.cluster.citus import CitusClient
+from orchestrator.core.planning.placement import predict
+from orchestrator.core.planning.steps import AT_ONCE
 from tests.fix_lab import Cluster
 
 Connection = psycopg.Connection[Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.findings import RULES
+from orchestrator.core.checks.findings import RULES
 from orchestrator.lab import manager
 from orchestrator.lab.home import LabHome
 from tests.fix_lab import ROOT, SERVER, engines

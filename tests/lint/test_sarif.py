@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft4Validator
 
-from orchestrator.core.findings import RULES
+from orchestrator.core.checks.findings import RULES
 from orchestrator.lint.fingerprints import line_fingerprints
 from tests.fix_lab import ROOT, Project
 

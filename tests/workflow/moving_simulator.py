@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.errors import ClusterUnreachable
-from orchestrator.core.moving import DirectMove, MoveResult, Outcome
-from orchestrator.core.placement import Move, predict
+from orchestrator.core.moves.moving import DirectMove, MoveResult, Outcome
+from orchestrator.core.planning.placement import Move, predict
 from tests.workflow.simulator import STRATEGY, Simulator
 
 SECONDS = {"block_writes": 0.1, "auto": 2.0, "force_logical": 2.0}

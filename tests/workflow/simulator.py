@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.errors import ArmBusy, ConnectionLost, RebalanceRunning
-from orchestrator.core.placement import predict, with_future_nodes
-from orchestrator.core.server import Operation, OperationReading, Parameter, ServerReading
-from orchestrator.core.state import (
+from orchestrator.core.observed.server import Operation, OperationReading, Parameter, ServerReading
+from orchestrator.core.observed.state import (
     ClusterState,
     Node,
     RebalanceJob,
@@ -20,7 +19,8 @@ from orchestrator.core.state import (
     StartedRebalance,
     Strategy,
 )
-from orchestrator.core.steps import AT_ONCE, PER_NODE, TransferMode
+from orchestrator.core.planning.placement import predict, with_future_nodes
+from orchestrator.core.planning.steps import AT_ONCE, PER_NODE, TransferMode
 
 STRATEGY = Strategy("by_disk_size", True, 100 * 2**20, 0.1, 0.5, True)
 COUNT = Strategy("by_shard_count", False)

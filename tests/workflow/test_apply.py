@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import RebalanceFailed, ScaleInRefused, StepTimedOut
 from orchestrator.core.events import Event, Notice, StepStarted, StepSucceeded
-from orchestrator.core.placement import predict
-from orchestrator.core.plan import Plan, Wanted, make_plan
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import ClusterState
-from orchestrator.core.steps import AT_ONCE, PER_NODE, FollowRebalance, RebalanceShards, ResizeCluster
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.placement import predict
+from orchestrator.core.planning.plan import Plan, Wanted, make_plan
+from orchestrator.core.planning.steps import AT_ONCE, PER_NODE, FollowRebalance, RebalanceShards, ResizeCluster
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import World, converge, observe
 from orchestrator.workflow.waiting import Run

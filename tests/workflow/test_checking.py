@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from orchestrator.core.checks.verification import Finding
 from orchestrator.core.errors import ConnectionLost, RebalanceFailed, VerificationFailed
 from orchestrator.core.events import MoveStarted, Notice, Verified
-from orchestrator.core.plan import Wanted
-from orchestrator.core.verification import Finding
+from orchestrator.core.planning.plan import Wanted
 from orchestrator.workflow.moving import Oversight
 from tests.workflow.moving_simulator import MovingSimulator
 from tests.workflow.simulator import Simulator

@@ -9,11 +9,11 @@ import pytest
 
 from orchestrator.core.errors import DatabaseError
 from orchestrator.core.events import Event, Notice
-from orchestrator.core.isolation import choose_node, isolation_plan, release_plan
-from orchestrator.core.pins import Isolation, Pin, Tenant, pin_of
-from orchestrator.core.plan import Plan, Wanted, make_plan
-from orchestrator.core.state import ClusterState, ShardGroup
-from orchestrator.core.steps import SplitTenant
+from orchestrator.core.observed.pins import Isolation, Pin, Tenant, pin_of
+from orchestrator.core.observed.state import ClusterState, ShardGroup
+from orchestrator.core.planning.isolation import choose_node, isolation_plan, release_plan
+from orchestrator.core.planning.plan import Plan, Wanted, make_plan
+from orchestrator.core.planning.steps import SplitTenant
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import World, converge, observe
 from orchestrator.workflow.waiting import Run

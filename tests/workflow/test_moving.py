@@ -10,12 +10,12 @@ import pytest
 
 from orchestrator.core.errors import RebalanceFailed, Stopped
 from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, Notice, StepProgress, StepSucceeded
-from orchestrator.core.guard import Limits, Signals
-from orchestrator.core.moving import Outcome
-from orchestrator.core.placement import predict
-from orchestrator.core.plan import Plan, Wanted, make_plan
-from orchestrator.core.runs import RecordedMove
-from orchestrator.core.state import ClusterState
+from orchestrator.core.moves.guard import Limits, Signals
+from orchestrator.core.moves.moving import Outcome
+from orchestrator.core.moves.runs import RecordedMove
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.placement import predict
+from orchestrator.core.planning.plan import Plan, Wanted, make_plan
 from orchestrator.driver import drive
 from orchestrator.workflow.apply import World, converge, observe
 from orchestrator.workflow.moving import Oversight

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.core.cost import MoveCost
 from orchestrator.core.events import MoveEnded, MoveStarted
-from orchestrator.core.state import RebalanceJob, RebalanceTask
+from orchestrator.core.moves.cost import MoveCost
+from orchestrator.core.observed.state import RebalanceJob, RebalanceTask
 from orchestrator.workflow.watch import JobMoves, MoveWatch
 
 MB = 2**20

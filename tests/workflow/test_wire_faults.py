@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.clients.arm import ArmClient, AzureLoginRefused
+from orchestrator.clients.azure.arm import ArmClient, AzureLoginRefused
+from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import ArmError, StepTimedOut
 from orchestrator.core.events import Event, Notice, StepProgress
-from orchestrator.core.plan import Plan, Wanted, make_plan
-from orchestrator.core.server import Operation
-from orchestrator.core.spec import ClusterSpec
-from orchestrator.core.state import ClusterState
+from orchestrator.core.observed.server import Operation
+from orchestrator.core.observed.state import ClusterState
+from orchestrator.core.planning.plan import Plan, Wanted, make_plan
 from orchestrator.driver import drive
 from orchestrator.lab.arm.emulator import ArmEmulator
 from orchestrator.lab.arm.faults import Break, Faults

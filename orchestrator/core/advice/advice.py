@@ -12,9 +12,9 @@ from orchestrator.core.advice.decision import Advice, decide
 from orchestrator.core.advice.facts import Database
 from orchestrator.core.advice.schemas import SchemaFit, schema_fit
 from orchestrator.core.advice.signals import Fit, Signals, answered_fits, row_fit, schemas_fit, signals
+from orchestrator.core.desired.limits import limit
 from orchestrator.core.errors import TooManyNodes
-from orchestrator.core.limits import limit
-from orchestrator.core.pricing import PriceList
+from orchestrator.core.outlook.pricing import PriceList
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orchestrator.core.limits import limit
-from orchestrator.core.services import Model
+from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.services import Model
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, lt=1e9)]

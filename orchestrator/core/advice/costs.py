@@ -9,8 +9,8 @@ from orchestrator.core.advice.answers import ServerNow
 from orchestrator.core.advice.decision import Advice
 from orchestrator.core.advice.signals import Signals, vcores
 from orchestrator.core.advice.thresholds import threshold
-from orchestrator.core.limits import limit
-from orchestrator.core.pricing import CostChange, PriceList, Shape, cost_change
+from orchestrator.core.desired.limits import limit
+from orchestrator.core.outlook.pricing import CostChange, PriceList, Shape, cost_change
 
 # Where neither a server nor its limits say how large it is.
 _ASSUMED_VCORES = 4

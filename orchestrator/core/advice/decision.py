@@ -14,7 +14,7 @@ from typing import Literal
 
 from orchestrator.core.advice.signals import Fit, Signals
 from orchestrator.core.advice.thresholds import THRESHOLDS, threshold
-from orchestrator.core.limits import limit
+from orchestrator.core.desired.limits import limit
 
 Target = Literal["flexible server", "elastic cluster"]
 _NAMES = {"storage": "data", "connections": "sessions at work", "cpu": "busy vCores at the peak", "wal": "WAL"}

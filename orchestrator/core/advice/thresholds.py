@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.core.limits import limit
+from orchestrator.core.desired.limits import limit
 
 DECISION = "Flexible Server vs Hyperscale (Citus) Architecture Decision"
 OWN = "this project's own judgement"

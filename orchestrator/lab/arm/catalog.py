@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.limits import limit
+from orchestrator.core.desired.limits import limit
 from orchestrator.lab.arm.protocol import Json
 
 # ARM takes `northeurope` and answers `North Europe`. A region that is not listed is answered as it was sent.

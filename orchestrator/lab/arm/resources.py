@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.core.limits import limit
+from orchestrator.core.desired.limits import limit
 from orchestrator.lab.arm.catalog import PREMIUM_SSD, display_name
 from orchestrator.lab.arm.protocol import SERVER_TYPE, ArmFault, Json, OperationFault, merge
 

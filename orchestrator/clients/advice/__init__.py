@@ -1,0 +1,1 @@
+"""A running PostgreSQL that may become a cluster: read only."""

@@ -1,0 +1,1 @@
+"""Azure Resource Manager, Monitor, the price list and Pulumi."""

@@ -1,0 +1,1 @@
+"""Reads what checks look at, on every node. Changes nothing that is not its own."""

@@ -1,0 +1,1 @@
+"""The database as a whole, read and changed through the coordinator."""

@@ -1,0 +1,1 @@
+"""Moves of our own, and what is looked at while they run."""

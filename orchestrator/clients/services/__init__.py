@@ -1,0 +1,1 @@
+"""Roles, schemas, migrations and grants of the services."""

@@ -1,0 +1,1 @@
+"""What a stack file says. Data, with the rules that one file alone can break."""

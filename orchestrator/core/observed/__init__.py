@@ -1,0 +1,1 @@
+"""What Azure and the database said when they were read. Data only."""
