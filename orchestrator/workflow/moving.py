@@ -18,22 +18,21 @@ from orchestrator.core.errors import (
     Stopped,
     VerificationFailed,
 )
-from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, MovesTimed, Notice, StepProgress, Waiting
-from orchestrator.core.moves.cost import AZURE, fit
-from orchestrator.core.moves.guard import Limits, Pace, first_pace, next_pace, p99
+from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, Notice, Waiting
+from orchestrator.core.moves.guard import Limits, first_pace, next_pace, p99
 from orchestrator.core.moves.moving import (
     DirectMove,
     MoveResult,
     after_failure,
     direct_moves,
     held_writes,
-    next_moves,
     next_room,
 )
 from orchestrator.core.moves.runs import RecordedMove
 from orchestrator.core.planning.steps import MoveShards
 from orchestrator.workflow.checking import checked
 from orchestrator.workflow.choosing import what_to_move
+from orchestrator.workflow.moving_state import Moving, account, doing, progress, timed, why
 from orchestrator.workflow.protocols import Checks, Database, Gauge, Mover, Record
 from orchestrator.workflow.rebalance import copy_reference_tables
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
@@ -48,40 +47,6 @@ PROGRESS_EVERY = 0.5
 START_EVERY = 0.05
 # So often somebody may ask to stop, and the guard may change its mind.
 LOOK_AROUND_EVERY = 0.5
-
-
-@dataclass(slots=True)
-class Moving:
-    """The state of one step: what waits, what runs, what has ended. Times in seconds since the start of the run."""
-
-    step: MoveShards
-    waiting: list[DirectMove]
-    began: float
-    running: dict[int, tuple[DirectMove, float]] = field(default_factory=dict)
-    done: list[tuple[DirectMove, MoveResult]] = field(default_factory=list)
-    told: set[int] = field(default_factory=set)
-    tries: dict[int, int] = field(default_factory=dict)
-    retry_at: dict[int, float] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    held_up: int = 0
-    tried_again: int = 0
-    stopping: bool = False
-    room: int = 1
-    well: int = 0
-    pace: Pace = field(default_factory=Pace)
-
-    @property
-    def total(self) -> int:
-        return len(self.done) + len(self.running) + len(self.waiting)
-
-    def ready(self, now: float) -> tuple[DirectMove, ...]:
-        """Nothing more once a move has failed for good, or somebody asked to stop: what runs may end."""
-        if self.failures or self.stopping:
-            return ()
-        at_once = min(self.room, self.pace.at_once(self.step.at_once))
-        not_yet = {shard_id for shard_id, at in self.retry_at.items() if at > now}
-        running = [move for move, _ in self.running.values()]
-        return next_moves(self.waiting, running, at_once, self.step.per_node, not_yet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +93,12 @@ def move_shards(
     if wrong is not None:
         raise wrong
     if moving.failures:
-        raise RebalanceFailed(_why(moving))
+        raise RebalanceFailed(why(moving))
     if moving.stopping:
         raise Stopped(len(moving.done), moving.total)
     if moving.done:
-        yield _timed(number, moving)
-    return _account(moving)
+        yield timed(number, moving)
+    return account(moving)
 
 
 def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> Run[None]:
@@ -157,8 +122,8 @@ def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> R
             pause = Pause(SHORT_LOOK, LONG_LOOK)
         if now - told >= PROGRESS_EVERY:
             told = now
-            yield _progress(number, moving, now)
-        now = yield Waiting(pause.next(), _doing(moving), NO_TIMEOUT)
+            yield progress(number, moving, now)
+        now = yield Waiting(pause.next(), doing(moving), NO_TIMEOUT)
 
 
 def _look_around(moving: Moving, mover: Mover, over: Oversight, now: float) -> Iterator[LatencySeen | Notice]:
@@ -263,56 +228,3 @@ def clean_up(mover: Mover) -> Run[None]:
             )
             return
         now = yield Waiting(pause.next(), f"{left} old copies are dropped", NO_TIMEOUT)
-
-
-def _progress(number: int, moving: Moving, now: float) -> StepProgress:
-    done_bytes = sum(move.bytes or 0 for move, _ in moving.done)
-    all_bytes = done_bytes + sum(move.bytes or 0 for move in moving.waiting)
-    all_bytes += sum(move.bytes or 0 for move, _ in moving.running.values())
-    left = None
-    if moving.done:
-        left = (now - moving.began) / len(moving.done) * (moving.total - len(moving.done))
-    return StepProgress(number, _doing(moving), len(moving.done), moving.total, done_bytes, all_bytes, left)
-
-
-def _doing(moving: Moving) -> str:
-    names = [move.name for move, _ in list(moving.running.values())[:4]]
-    more = len(moving.running) - len(names)
-    if moving.stopping:
-        return "stopping, as asked for"
-    if not names:
-        why = f"for the load guard: {moving.pace.reason}" if moving.pace.share == 0 else "to be tried again"
-        return f"{len(moving.waiting)} moves wait {why}"
-    return "moving " + ", ".join(names) + (f" and {more} more" if more else "")
-
-
-def _account(moving: Moving) -> str:
-    if not moving.done:
-        return "no moves available"
-    held = [(pause, move.max_pause) for move, result in moving.done if (pause := held_writes(move, result)) is not None]
-    text = f"{len(moving.done)} direct moves"
-    if held:
-        text += f", {len(held)} of them with writes held for at most {max(pause for pause, _ in held) * 1000:.0f} ms"
-    if late := sum(most is not None and pause > most for pause, most in held):
-        text += f" ({late} longer than asked for: their commits took longer than earlier ones)"
-    if moving.tried_again:
-        text += f"; {moving.tried_again} tries were repeated, {moving.held_up} of them held up by other transactions"
-    return text
-
-
-def _why(moving: Moving) -> str:
-    return (
-        f"{len(moving.failures)} of {moving.total + len(moving.failures)} moves failed; {len(moving.done)} are done "
-        f"and stay done. {'; '.join(moving.failures[:5])}. Mend the cause and run the same command to move the rest."
-    )
-
-
-def _timed(number: int, moving: Moving) -> MovesTimed:
-    """What these moves tell for the next ones: those of the mode that most of them had."""
-    tiny = [(move, result) for move, result in moving.done if move.mode == "block_writes"]
-    chosen = tiny if len(tiny) * 2 >= len(moving.done) else [pair for pair in moving.done if pair not in tiny]
-    known = AZURE.moves[f"direct {chosen[0][0].mode}"]
-    fixed, per_byte = fit([(move.bytes or 0, result.seconds) for move, result in chosen], known)
-    seconds = sum(result.seconds for _, result in moving.done) / max(1, min(moving.step.at_once, len(moving.done)))
-    moved = sum(move.bytes or 0 for move, _ in moving.done)
-    return MovesTimed(number, None, len(moving.done), moved, 0.0, round(seconds, 3), fixed, per_byte)
