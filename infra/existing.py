@@ -6,12 +6,17 @@ count and ignores it, and Pulumi would replace the server, data and all, for a c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pulumi
 
 from infra.settings import refusal
 from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
+
+# Seconds for which a state that cannot be read may still be one that is being written.
+READ_FOR = 5.0
 
 
 def refuse_impossible(spec: ClusterSpec) -> None:
@@ -27,9 +32,21 @@ def refuse_impossible(spec: ClusterSpec) -> None:
 def _made_before() -> str | None:
     """Resource ID of the server that this stack's last deployment exported."""
     stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    answer = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": stack}).value
+    answer = _outputs(stack)
     resource_id = ((answer or {}).get("outputs") or {}).get("resourceId")
     return resource_id if isinstance(resource_id, str) and resource_id else None
+
+
+def _outputs(stack: str) -> Any:
+    """The engine may be writing the state of this very stack to a file meanwhile, which then reads as cut off."""
+    deadline = time.monotonic() + READ_FOR
+    while True:
+        try:
+            return pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": stack}).value
+        except Exception as error:  # the SDK raises no narrower type for a failed invoke
+            if "failed to load checkpoint" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _moved(spec: ClusterSpec, resource_id: str) -> Iterator[str]:

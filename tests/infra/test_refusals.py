@@ -112,3 +112,22 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     text = refused({"administratorPassword": {"file": str(tmp_path / "none")}})
     assert "cannot be read" in text
     assert PASSWORD not in text
+
+
+class Writing(Azure):
+    """The engine is writing the stack's state to its file: the first readings find it cut off."""
+
+    readings = 0
+
+    def call(self, args: Any) -> Any:
+        if args.token == "pulumi:pulumi:readStackOutputs":
+            self.readings += 1
+            if self.readings < 3:
+                return {}, [("", "failed to load checkpoint: EOF")]
+        return super().call(args)
+
+
+def test_a_state_that_is_being_written_is_read_again() -> None:
+    azure = Writing()
+    assert run(azure=azure).of_type(SERVER)
+    assert azure.readings == 3
