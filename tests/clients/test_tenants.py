@@ -20,7 +20,7 @@ from orchestrator.clients.cluster.tenants import (
     read_heat,
     refuse_logical_split,
 )
-from orchestrator.clients.moves import split_copies
+from orchestrator.clients.moves import copies
 from orchestrator.clients.moves.split_copies import SplitDiffers, compare, shards
 from orchestrator.core.observed.pins import Isolation, Pin, Tenant
 from orchestrator.core.planning.steps import Verify
@@ -228,7 +228,7 @@ def test_a_split_that_lost_a_row_is_rolled_back(
     real: Tenants, verify: Verify, mode: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row is taken from a part behind Citus' back, while the split is not committed. A sample is of every page."""
-    monkeypatch.setattr(split_copies, "SAMPLED_PAGES", 10**9)
+    monkeypatch.setattr(copies, "SAMPLED_PAGES", 10**9)
     rows(real, HOSTILE[1])
     table = sql.Identifier(HOSTILE[1], "events").as_string(real.admin)
     real.run("INSERT INTO {}.events SELECT 7, i FROM generate_series(100, 400) i", HOSTILE[1])

@@ -23,6 +23,7 @@ import psycopg
 from psycopg import sql
 
 from orchestrator.clients.cluster.citus_errors import translated
+from orchestrator.clients.moves.moving_sql import LEAF_SHARDS
 from orchestrator.core.checks.verification import Finding
 from orchestrator.core.errors import OrchestratorError
 
@@ -38,27 +39,13 @@ _TASKS: LiteralString = """
 IN_FLIGHT: LiteralString = """
     SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_background_job WHERE state IN ('scheduled', 'running', 'failing'))
 """
-# The leaf tables of a group with a primary key; `keyless` is how many have none.
-_TABLES: LiteralString = """
+_TABLES: LiteralString = (
+    """
     SELECT pg_catalog.shard_name(shard.logicalrelid, shard.shardid), key.names, key.backwards, key.typed,
-           format('%%s.%%s', space.nspname, class.relname)
-    FROM pg_catalog.pg_dist_shard moved
-    JOIN pg_catalog.pg_dist_partition its ON its.logicalrelid = moved.logicalrelid
-    JOIN pg_catalog.pg_dist_partition part ON part.colocationid = its.colocationid
-    JOIN pg_catalog.pg_dist_shard shard ON shard.logicalrelid = part.logicalrelid
-         AND shard.shardminvalue IS NOT DISTINCT FROM moved.shardminvalue
-    JOIN pg_catalog.pg_class class ON class.oid = shard.logicalrelid AND class.relkind = 'r'
-    JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
-    LEFT JOIN LATERAL (
-        SELECT string_agg(quote_ident(attname), ', ' ORDER BY place) AS names,
-               string_agg(quote_ident(attname) || ' DESC', ', ' ORDER BY place) AS backwards,
-               string_agg(quote_ident(attname) || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY place) AS typed
-        FROM pg_catalog.pg_index, unnest(indkey) WITH ORDINALITY AS part (attnum, place)
-        JOIN pg_catalog.pg_attribute USING (attnum)
-        WHERE indrelid = class.oid AND indisprimary AND attrelid = class.oid
-    ) key ON true
-    WHERE moved.shardid = %s
-"""
+           format('%%s.%%s', space.nspname, class.relname)"""
+    + LEAF_SHARDS
+    + " JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace WHERE moved.shardid = %s"
+)
 _RUN: LiteralString = """
     SELECT answer.success, answer.result FROM pg_catalog.pg_dist_node node
     CROSS JOIN LATERAL master_run_on_worker(ARRAY[node.nodename::text], ARRAY[node.nodeport], ARRAY[%s], false) answer

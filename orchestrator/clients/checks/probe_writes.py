@@ -26,6 +26,7 @@ from psycopg.pq.abc import PGconn
 
 from orchestrator.clients.checks.structure import ON_EVERY_NODE
 from orchestrator.clients.cluster.citus_errors import translated
+from orchestrator.clients.moves.moving_sql import CLEAN_UP
 from orchestrator.core.checks.verification import Finding, lost_writes
 from orchestrator.core.errors import OrchestratorError
 
@@ -80,7 +81,7 @@ def sweep(connection: psycopg.Connection[Any]) -> None:
         row = connection.execute(_OURS).fetchone()
         if row is not None and row[0]:
             connection.execute(_DROP)
-            connection.execute("CALL citus_cleanup_orphaned_resources()")
+            connection.execute(CLEAN_UP)
 
 
 class ProbeWrites:

@@ -14,9 +14,8 @@ from typing import Any
 import psycopg
 from psycopg.pq.abc import PGconn
 
+from orchestrator.clients.moves.moving_sql import CLEAN_UP
 from orchestrator.core.errors import OrchestratorError
-
-CLEAN_UP = b"CALL citus_cleanup_orphaned_resources()"
 
 
 class Cleaner:
@@ -47,7 +46,7 @@ class Cleaner:
             if connection is not None and self._busy:
                 self._busy = not _over(connection.pgconn)
             if connection is not None and self._wanted and not self._busy:
-                connection.pgconn.send_query(CLEAN_UP)
+                connection.pgconn.send_query(CLEAN_UP.encode())
                 self._wanted, self._busy = False, True
         except (psycopg.Error, OrchestratorError):
             self._given_up = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from orchestrator.clients.moves import moving_sql
 from orchestrator.core.moves.moving import DirectMove
 
 # Beyond this a whole reading would hold writers for longer than the copy itself: the primary key then chooses rows.
@@ -31,40 +32,36 @@ WHERE_IT_WAS = sql.SQL("""
 """)
 
 # The leaf tables of the group by the names of their shards; `names` is empty where there is no primary key.
-_TABLES = """
+_TABLES = (
+    """
     tables AS (
         SELECT pg_catalog.shard_name(shard.logicalrelid, shard.shardid) AS name, key.names, key.backwards, key.typed
-        FROM pg_catalog.pg_dist_shard moved
-        JOIN pg_catalog.pg_dist_partition its ON its.logicalrelid = moved.logicalrelid
-        JOIN pg_catalog.pg_dist_partition part ON part.colocationid = its.colocationid
-        JOIN pg_catalog.pg_dist_shard shard ON shard.logicalrelid = part.logicalrelid
-             AND shard.shardminvalue IS NOT DISTINCT FROM moved.shardminvalue
-        JOIN pg_catalog.pg_class class ON class.oid = shard.logicalrelid AND class.relkind = 'r'
-        LEFT JOIN LATERAL (
-            SELECT string_agg(quote_ident(attname), ', ' ORDER BY place) AS names,
-                   string_agg(quote_ident(attname) || ' DESC', ', ' ORDER BY place) AS backwards,
-                   string_agg(quote_ident(attname) || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY place)
-                       AS typed
-            FROM pg_catalog.pg_index, unnest(indkey) WITH ORDINALITY AS part (attnum, place)
-            JOIN pg_catalog.pg_attribute USING (attnum)
-            WHERE indrelid = class.oid AND indisprimary AND attrelid = class.oid
-        ) key ON true
+        """  # noqa: S608 - all parts are constants
+    + moving_sql.LEAF_SHARDS
+    + """
         WHERE moved.shardid = {shard} AND current_setting('orchestrator.was_on', true) = {source}::text
     ), nodes AS (
         SELECT array_agg(nodename::text ORDER BY nodeid <> {source}) AS hosts,
                array_agg(nodeport ORDER BY nodeid <> {source}) AS ports
         FROM pg_catalog.pg_dist_node WHERE nodeid IN ({source}, {target})
     )"""
+)
+
+# The text of one statement that tells how many rows each of the tables called `name` has, and their digest.
+_DIGEST = """'SELECT string_agg(line, '', '' ORDER BY line) FROM (' || string_agg(format(
+            'SELECT concat_ws('' '', %L, count(*), ''rows'', sum(hashtextextended(x::text, 0))) FROM %s x', name, name),
+            ' UNION ALL ') || ') lines (line)'"""
 
 # One reading of everything where the move's transaction finds it: kept before the move, compared after it. Read on the
 # coordinator without a connection, a group could not be moved by the same transaction.
-_READ = sql.SQL("""
+_READ = sql.SQL(
+    """
     DO $read$
     DECLARE command text; found text;
     BEGIN
-        SELECT 'SELECT string_agg(line, '', '' ORDER BY line) FROM (' || string_agg(format(
-            'SELECT concat_ws('' '', %L, count(*), ''rows'', sum(hashtextextended(x::text, 0))) FROM %s x', name, name
-            ), ' UNION ALL ') || ') lines (line)' INTO command
+        SELECT """  # noqa: S608 - all parts are constants
+    + _DIGEST
+    + """ INTO command
         FROM (
             SELECT part.logicalrelid::regclass::text
             FROM pg_catalog.pg_dist_shard moved
@@ -81,7 +78,8 @@ _READ = sql.SQL("""
         {then}
     END
     $read$
-""")
+"""
+)
 _KEEP = sql.SQL("PERFORM set_config('orchestrator.copy', found, true);")
 _COMPARE = sql.SQL("""
         IF found IS DISTINCT FROM current_setting('orchestrator.copy', true) THEN
@@ -91,12 +89,11 @@ _COMPARE = sql.SQL("""
 
 # One reading of everything on both sides, beside each other.
 _WHOLE = sql.SQL(
-    "WITH "  # noqa: S608 - both parts are constants of this module
+    "WITH "  # noqa: S608 - all parts are constants
     + _TABLES
-    + """, asked AS (
-        SELECT format('SELECT string_agg(line, '', '' ORDER BY line) FROM (%s) lines (line)', string_agg(format(
-            'SELECT concat_ws('' '', %L, count(*), ''rows'', sum(hashtextextended(x::text, 0))) FROM %s x', name, name),
-            ' UNION ALL ')) AS command
+    + ", asked AS (SELECT "
+    + _DIGEST
+    + """ AS command
         FROM tables HAVING count(*) > 0
     ), told AS (
         SELECT answer.success, answer.result FROM asked, nodes,
@@ -109,7 +106,7 @@ _WHOLE = sql.SQL(
 
 # Rows of one side, some from anywhere and the newest by key, are looked for on the other; and the other way round.
 _SAMPLED = sql.SQL(
-    "WITH "  # noqa: S608 - both parts are constants of this module
+    "WITH "  # noqa: S608 - all parts are constants
     + _TABLES
     + """, sides AS (
         SELECT name, names, typed, side, format(
@@ -172,13 +169,17 @@ def comparison(move: DirectMove) -> sql.Composable | None:
         return _READ.format(shard=known["shard"], then=_COMPARE.format(mark=known["mark"]))
     if move.verify == "full" or (move.bytes or 0) <= WHOLE_BYTES:
         return _WHOLE.format(**known)
-    percent = min(100.0, 100.0 * SAMPLED_PAGES * 8192 / (move.bytes or 1))
     return _SAMPLED.format(
         **known,
         sampled=sql.SQL(str(SAMPLED_ROWS)),
         newest=sql.SQL(str(NEWEST_ROWS)),
-        percent=sql.Literal(f"{percent:.6f}"),
+        percent=sql.Literal(f"{sampled_percent(move.bytes):.6f}"),
     )
+
+
+def sampled_percent(size: int | None) -> float:
+    """Of the pages of so many bytes: what TABLESAMPLE is to read."""
+    return min(100.0, 100.0 * SAMPLED_PAGES * 8192 / (size or 1))
 
 
 def _tiny(move: DirectMove) -> bool:

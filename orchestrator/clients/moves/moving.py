@@ -138,7 +138,7 @@ class MovingClient:
     def clean_up(self) -> int:
         """Drop what moves leave behind; the number of things that are still left, because others hold them."""
         with translated("clean up after the moves"):
-            self._citus.connection.execute("CALL citus_cleanup_orphaned_resources()")
+            self._citus.connection.execute(moving_sql.CLEAN_UP)
             row = self._citus.connection.execute("SELECT count(*) FROM pg_catalog.pg_dist_cleanup").fetchone()
         return int(row[0]) if row else 0
 

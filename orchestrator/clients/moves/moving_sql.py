@@ -38,6 +38,26 @@ LOCK_GROUP = sql.SQL("""
 # By node id, as in Citus' own tasks.
 MOVE = sql.SQL("SELECT pg_catalog.citus_move_shard_placement({}, {}, {}, {})")
 
+# From the shard that a group is named by to those of all its leaf tables, with the columns of the primary key in three
+# forms: all are null where there is none.
+LEAF_SHARDS: LiteralString = """
+    FROM pg_catalog.pg_dist_shard moved
+    JOIN pg_catalog.pg_dist_partition its ON its.logicalrelid = moved.logicalrelid
+    JOIN pg_catalog.pg_dist_partition part ON part.colocationid = its.colocationid
+    JOIN pg_catalog.pg_dist_shard shard ON shard.logicalrelid = part.logicalrelid
+         AND shard.shardminvalue IS NOT DISTINCT FROM moved.shardminvalue
+    JOIN pg_catalog.pg_class class ON class.oid = shard.logicalrelid AND class.relkind = 'r'
+    LEFT JOIN LATERAL (
+        SELECT string_agg(quote_ident(attname), ', ' ORDER BY place) AS names,
+               string_agg(quote_ident(attname) || ' DESC', ', ' ORDER BY place) AS backwards,
+               string_agg(quote_ident(attname) || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY place) AS typed
+        FROM pg_catalog.pg_index, unnest(indkey) WITH ORDINALITY AS part (attnum, place)
+        JOIN pg_catalog.pg_attribute USING (attnum)
+        WHERE indrelid = class.oid AND indisprimary AND attrelid = class.oid
+    ) key ON true"""
+
+CLEAN_UP: LiteralString = "CALL citus_cleanup_orphaned_resources()"
+
 UNDER_WAY: LiteralString = """
     SELECT count(*) FROM pg_catalog.pg_stat_activity
     WHERE application_name = %s AND datname = current_database() AND state <> 'idle' AND NOT pid = ANY (%s)

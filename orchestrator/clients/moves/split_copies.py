@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from orchestrator.clients.moves.copies import SAMPLED_PAGES, SAMPLED_ROWS, WHOLE_BYTES
+from orchestrator.clients.moves.copies import SAMPLED_ROWS, WHOLE_BYTES, sampled_percent
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.planning.steps import Verify
 
@@ -119,7 +119,7 @@ def _command(whole: Shard, parts: Sequence[Shard], verify: Verify, size: int | N
     missing = sql.SQL(" AND ").join(
         sql.SQL("NOT EXISTS (SELECT FROM {} x WHERE {} AND x::text = w::text)").format(name, same) for name in names
     )
-    percent = min(100.0, 100.0 * SAMPLED_PAGES * 8192 / (size or 1))
+    percent = sampled_percent(size)
     return _SAMPLED.format(
         whole=table, percent=sql.Literal(round(percent, 6)), rows=sql.Literal(SAMPLED_ROWS), missing=missing
     )
