@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -42,35 +42,37 @@ from orchestrator.lint.usage import usages
 RESULTS = Path(__file__).parent / "results" / "advise.json"
 KINDS = {"bigint": "{}", "integer": "{}::int", "text": "'tenant ' || {}", "uuid": "md5(({})::text)::uuid"}
 SHARD = "get_shard_id_for_distribution_column('skewed.t', tenant)"
+AnyEngine = TypeVar("AnyEngine", EmbeddedEngine, NativeEngine)
 SCRIPT = "\\set id random(1, 20000)\nUPDATE {table} SET n = n + 1 WHERE id = :id;\n"
 
 
 @contextmanager
-def newest() -> Iterator[dict[str, Any]]:
-    """How to connect to PostgreSQL 18 of the lab's wheel, with commits that wait for the disk."""
+def started(kind: type[AnyEngine]) -> Iterator[tuple[AnyEngine, LabSettings]]:
+    """Two nodes in a folder of their own, gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="orchestrator-bench-", dir="/var/tmp"))
     folder.chmod(0o711)
     settings = LabSettings("bench", folder / "lab", "appdb", "adm", secrets.token_hex(12), secrets.token_hex(12))
     settings.directory.mkdir(mode=0o711)
-    engine = EmbeddedEngine(settings)
+    engine = kind(settings)
     try:
         engine.start(2, lambda _: None)
-        yield {**engine.superuser_conninfo(), "autocommit": True, "options": "-c synchronous_commit=on"}
+        yield engine, settings
     finally:
         engine.delete()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
+def newest() -> Iterator[dict[str, Any]]:
+    """How to connect to PostgreSQL 18 of the lab's wheel, with commits that wait for the disk."""
+    with started(EmbeddedEngine) as (engine, _):
+        yield {**engine.superuser_conninfo(), "autocommit": True, "options": "-c synchronous_commit=on"}
+
+
+@contextmanager
 def citus() -> Iterator[tuple[dict[str, Any], str]]:
     """How the administrator connects to a cluster of two nodes, and Citus' version."""
-    folder = Path(tempfile.mkdtemp(prefix="orchestrator-bench-", dir="/var/tmp"))
-    folder.chmod(0o711)
-    settings = LabSettings("bench", folder / "lab", "appdb", "adm", secrets.token_hex(12), secrets.token_hex(12))
-    settings.directory.mkdir(mode=0o711)
-    engine = NativeEngine(settings)
-    try:
-        engine.start(2, lambda _: None)
+    with started(NativeEngine) as (engine, settings):
         where = engine.addresses()[0]
         info = {
             "host": where.host, "port": where.port, "dbname": settings.database, "user": settings.admin_login,
@@ -79,9 +81,6 @@ def citus() -> Iterator[tuple[dict[str, Any], str]]:
         with psycopg.connect(**info) as admin:
             row = admin.execute("SELECT substring(citus_version() FROM '^Citus [0-9.]+')").fetchone()
             yield info, row[0] if row else "unknown"
-    finally:
-        engine.delete()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def skew(admin: psycopg.Connection[Any], tables: int, seed: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 from orchestrator.cli.app import main
 from orchestrator.lab import manager
 from orchestrator.lab.discover import ORDER, survey
-from orchestrator.lab.engine import Availability
+from orchestrator.lab.engine import Availability, EngineName
 from orchestrator.lab.home import LabHome
 
 ROOT = Path(__file__).parent.parent
@@ -99,29 +99,37 @@ def lab_base() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def running_cluster(home: LabHome, engine: EngineName, nodes: int) -> Iterator[Cluster]:
+    """Started by the lab's own verbs, and gone afterwards."""
+    running = manager.up(
+        home, engine, nodes, database="citus", admin_login="clusteradmin", server=SERVER, progress=lambda _: None
+    )
+    try:
+        record = home.read()
+        yield Cluster(
+            engine,
+            home,
+            "127.0.0.1",
+            running.direct,
+            running.balanced,
+            running.pooled,
+            running.arm,
+            record.database,
+            record.admin_login,
+            record.admin_password,
+        )
+    finally:
+        manager.down(home, delete=True, progress=lambda _: None)
+
+
 @pytest.fixture(scope="session", params=ORDER)
 def cluster(request: pytest.FixtureRequest, lab_base: Path) -> Iterator[Cluster]:
-    engine = str(request.param)
+    engine: EngineName = request.param
     if not engines()[engine].available:
         pytest.skip(f"engine {engine}: {engines()[engine].reason}")
-    home = LabHome.of(ROOT, f"test-{engine}", lab_base)
-    running = manager.up(
-        home, engine, 2, database="citus", admin_login="clusteradmin", server=SERVER, progress=lambda _: None
-    )
-    record = home.read()
-    yield Cluster(
-        engine,
-        home,
-        "127.0.0.1",
-        running.direct,
-        running.balanced,
-        running.pooled,
-        running.arm,
-        record.database,
-        record.admin_login,
-        record.admin_password,
-    )
-    manager.down(home, delete=True, progress=lambda _: None)
+    with running_cluster(LabHome.of(ROOT, f"test-{engine}", lab_base), engine, 2) as made:
+        yield made
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from orchestrator.clients.checks.preflight import LONG, PreflightClient
 from orchestrator.clients.cluster.citus import CitusClient
 from orchestrator.core.checks.preflight import Finding, find
 from orchestrator.core.checks.preflight_checks import CHECKS
-from orchestrator.lab import manager
 from orchestrator.lab.discover import make
 from orchestrator.lab.home import LabHome
 from orchestrator.lab.postgres import PostgresServer
-from tests.fix_lab import ROOT, SERVER, Cluster, engines, superuser
+from tests.fix_lab import ROOT, Cluster, engines, running_cluster, superuser
 
 pytestmark = pytest.mark.skipif(
     not engines()["native"].available, reason=f"engine native: {engines()['native'].reason}"
@@ -95,16 +94,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def cluster(lab_base: Path) -> Iterator[Cluster]:
-    home = LabHome.of(ROOT, "test-preflight", lab_base)
-    running = manager.up(
-        home, "native", 3, database="citus", admin_login="clusteradmin", server=SERVER, progress=lambda _: None
-    )
-    record = home.read()
-    made = Cluster(
-        "native", home, "127.0.0.1", running.direct, running.balanced, running.pooled, running.arm, record.database,
-        record.admin_login, record.admin_password,
-    )  # fmt: skip
-    try:
+    with running_cluster(LabHome.of(ROOT, "test-preflight", lab_base), "native", 3) as made:
         with closing(made.connect()) as admin:
             for schema in SCHEMAS:
                 name = sql.Identifier(schema)
@@ -112,12 +102,10 @@ def cluster(lab_base: Path) -> Iterator[Cluster]:
                 admin.execute("SELECT citus_schema_distribute(%s::regnamespace)", (schema,))
                 admin.execute(sql.SQL("CREATE TABLE {}.t (id bigint PRIMARY KEY)").format(name))
         # Else Citus' daemon might clean up between a move and the look at what it left.
-        with superuser(made, running.direct) as connection:
+        with superuser(made, made.port) as connection:
             connection.execute("ALTER SYSTEM SET citus.defer_shard_delete_interval = -1")
             connection.execute(RELOAD)
         yield made
-    finally:
-        manager.down(home, delete=True, progress=lambda _: None)
 
 
 @pytest.fixture

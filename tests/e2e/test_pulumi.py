@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -19,13 +20,19 @@ from tests.infra.arm_calls import Arm
 from tests.infra.engine import PulumiProject
 from tests.infra.provider import StandInProvider
 
+AnyArm = TypeVar("AnyArm", bound=Arm)
+
+
+def arm_of(project: Project, kind: type[AnyArm]) -> AnyArm:
+    """The lab's ARM endpoint, as the stand-in provider calls it."""
+    values = config(project)
+    return kind(values["elastic-cluster:endpoint"]["arm"], values["elastic-cluster:subscriptionId"])
+
 
 @contextmanager
-def declared(project: Project, *, up: bool = True) -> Iterator[PulumiProject]:
+def declared(project: Project, *, up: bool = True, arm: Arm | None = None) -> Iterator[PulumiProject]:
     """The lab's cluster in Pulumi's state, as `pulumi import` and an `up` would leave it on Azure."""
-    values = config(project)
-    arm = Arm(values["elastic-cluster:endpoint"]["arm"], values["elastic-cluster:subscriptionId"])
-    with StandInProvider(arm, adopts=True) as provider, pytest.MonkeyPatch.context() as patch:
+    with StandInProvider(arm or arm_of(project, Arm), adopts=True) as provider, pytest.MonkeyPatch.context() as patch:
         stack = PulumiProject(project.folder, provider, "local")
         project.environment.update(stack.environment)
         for name, value in stack.environment.items():

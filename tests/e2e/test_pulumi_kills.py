@@ -26,10 +26,9 @@ from tests.fix_pulumi import lacking
 if lacking():
     pytest.skip(lacking(), allow_module_level=True)
 
-from tests.e2e.test_pulumi import nothing_to_do, writes_of_server
+from tests.e2e.test_pulumi import arm_of, declared, nothing_to_do, writes_of_server
 from tests.infra.arm_calls import Arm, ArmRefused
 from tests.infra.engine import PulumiProject
-from tests.infra.provider import StandInProvider
 
 Where = Literal["before", "after"]
 
@@ -85,15 +84,8 @@ def locks(stack: PulumiProject) -> list[Path]:
 def test_killed_while_pulumi_is_at_it(project: Project, tmp_path: Path, everything: bool, where: Where) -> None:
     assert project.run("lab", "up", "--engine", "embedded", "--nodes", "4").returncode == 0
     make_tenants(project)
-    values = config(project)
-    arm = HeldArm(values["elastic-cluster:endpoint"]["arm"], values["elastic-cluster:subscriptionId"])
-    with StandInProvider(arm, adopts=True) as provider, pytest.MonkeyPatch.context() as patch:
-        stack = PulumiProject(project.folder, provider, "local")
-        project.environment.update(stack.environment)
-        for name, value in stack.environment.items():
-            patch.setenv(name, value)
-        stack.cli("stack", "init", "local")
-        stack.stack().up(color="never", show_secrets=False)
+    arm = arm_of(project, HeldArm)
+    with declared(project, arm=arm) as stack:
         before, arm.hold = writes_of_server(stack), where
         kill(project, arm, tmp_path / "output", everything=everything)
         assert len(locks(stack)) == 1
@@ -112,4 +104,3 @@ def test_killed_while_pulumi_is_at_it(project: Project, tmp_path: Path, everythi
         once_more = project.run("scale-out", "--nodes", "6", "--yes")
         assert (once_more.returncode, "Nothing to do." in once_more.stdout) == (0, True), once_more.stdout
         assert writes_of_server(stack) == before + 1
-        stack.close()
