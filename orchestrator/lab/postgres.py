@@ -251,14 +251,5 @@ class PostgresServer:
         raise LabError(f"The server in {self.data} did not start. Its log ends:\n{log.strip() or self.log_tail()}")
 
 
-def binaries_version(bin_dir: Path) -> str:
-    """For example '15.20'; empty when the server binary does not run."""
-    try:
-        words = run_as_server([bin_dir / "postgres", "--version"], timeout=10).stdout.split()
-    except LabError:
-        return ""
-    return words[2] if len(words) > 2 and words[1] == "(PostgreSQL)" else ""
-
-
 def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -64,7 +64,7 @@ class AdviceReader:
                 )
             load = self._sessions(run, all_stats, most, unseen)
         recorded = self._statements(statements, unseen)
-        database = Database(name, version, size, tables, (), load, tuple(unseen), bool(recorded))
+        database = Database(name, version, size, tables, (), load, tuple(unseen))
         return Seen(database, recorded, self.counters(standby), standby)
 
     def counters(self, standby: bool) -> Counters:

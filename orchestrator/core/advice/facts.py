@@ -148,7 +148,6 @@ class Database:
     usages: tuple[Usage, ...] = ()
     load: Load = field(default_factory=Load)
     unseen: tuple[str, ...] = ()
-    statements_read: bool = False
 
     def table(self, title: str) -> Table | None:
         return next((table for table in self.tables if table.title == title), None)

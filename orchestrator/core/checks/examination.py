@@ -11,7 +11,6 @@ from orchestrator.core.observed.server import Parameter, ServerReading
 from orchestrator.core.outlook.connections import CLIENTS, MAX, Pools, budget
 
 IDLE = "idle_in_transaction_session_timeout"
-POOLER = "pgbouncer."
 # Those that decide about what a service meets at a port.
 PARAMETERS = (
     "pgbouncer.enabled", "pgbouncer.pool_mode", "pgbouncer.max_prepared_statements", "pgbouncer.default_pool_size",
