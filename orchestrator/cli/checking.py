@@ -18,6 +18,6 @@ def checks(session: Session, verify: Verify) -> Iterator[None]:
     """Before anything is observed: the session has the cluster for itself by now."""
     sweep_leftovers(session.citus.connection)
     if verify != "off":
-        made = MoveChecks(lambda: session.citus.connection, partial(connect, session.login), verify)
+        made = MoveChecks(lambda: session.citus.connection, partial(connect, session.login))
         session.world = replace(session.world, oversight=replace(session.world.oversight, checks=made))
     yield

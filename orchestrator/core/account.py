@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, Verified
+from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, TableCompared, Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class MoveReport:
     seconds: float
     outcome: Literal["done", "failed", "unfinished"]
     write_pause_seconds: float | None = None
+    compared: tuple[TableCompared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def fold_moves(events: Sequence[tuple[float, Event]], end: float) -> tuple[MoveR
         elif isinstance(event, MoveEnded) and event.shard_id in running:
             seen, started = running.pop(event.shard_id)
             began = max(0.0, min(seen, at - event.seconds))
-            moves.append(_move(started, began, event.seconds, event.outcome, event.write_pause_seconds))
+            moves.append(_move(started, began, event.seconds, event.outcome, event.write_pause_seconds, event.compared))
     moves += [_move(started, at, end - at, "unfinished") for at, started in running.values()]
     return tuple(sorted(moves, key=lambda move: move.at))
 
@@ -56,9 +57,10 @@ def _move(
     seconds: float,
     outcome: Literal["done", "failed", "unfinished"],
     pause: float | None = None,
+    compared: tuple[TableCompared, ...] = (),
 ) -> MoveReport:
     what = started.shard_id, started.name, started.source, started.target, started.bytes, started.mode, started.way
-    return MoveReport(*what, at, seconds, outcome, pause)
+    return MoveReport(*what, at, seconds, outcome, pause, compared)
 
 
 def fold_latency(events: Sequence[tuple[float, Event]]) -> tuple[Latency, ...]:
@@ -83,6 +85,7 @@ def move_json(move: MoveReport) -> dict[str, Any]:
         "seconds": round(move.seconds, 3),
         "outcome": move.outcome,
         "write_pause_seconds": None if pause is None else round(pause, 3),
+        "compared": [{"table": found.table, "rows": found.rows, "checksum": found.checksum} for found in move.compared],
     }
 
 

@@ -79,14 +79,31 @@ class MoveStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class TableCompared:
+    """A table whose two copies were the same before its move was committed.
+
+    `checksum` is the sum of its rows' hashes in digits, whatever their order; None says that `rows` are a sample. `rows` is None
+    where there is no primary key to look a sample up by: then nothing was compared.
+    """
+
+    table: str
+    rows: int | None
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MoveEnded:
-    """`write_pause_seconds` is how long writes to the group can have waited, as far as that is known."""
+    """`write_pause_seconds` is how long writes to the group can have waited, as far as that is known.
+
+    `compared` has the tables that were read on both sides; it is empty where none were, and for Citus' own job.
+    """
 
     number: int
     shard_id: int
     outcome: Literal["done", "failed"]
     seconds: float
     write_pause_seconds: float | None = None
+    compared: tuple[TableCompared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def _watched(checks: Checks, moves: Run[T]) -> Run[T]:
             if isinstance(item, MoveStarted):
                 running[item.shard_id] = item
             elif isinstance(item, MoveEnded) and item.outcome == "done":
-                checks.moved(running[item.shard_id])
+                checks.moved(running[item.shard_id], item.compared)
             answer = yield item
     except StopIteration as end:
         result: T = end.value

@@ -171,7 +171,7 @@ def _settle(number: int, moving: Moving, result: MoveResult, mover: Mover, now: 
         moving.room, moving.well = next_room(moving.room, moving.well, slow, moving.step.at_once)
     if result.outcome == "done":
         moving.done.append((move, result))
-        yield MoveEnded(number, move.shard_id, "done", result.seconds, pause)
+        yield MoveEnded(number, move.shard_id, "done", result.seconds, pause, result.compared)
         return
     moving.waiting.insert(0, move)
     if moving.stopping:

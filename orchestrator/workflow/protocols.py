@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from orchestrator.core.checks.verification import Finding
-from orchestrator.core.events import MoveStarted
+from orchestrator.core.events import MoveStarted, TableCompared
 from orchestrator.core.moves.guard import Signals
 from orchestrator.core.moves.moving import DirectMove, MoveResult
 from orchestrator.core.moves.runs import RecordedMove
@@ -99,7 +99,7 @@ class Checks(Protocol):
     """Noted before shards move, compared when they have. Only `end` raises; what cannot be noted is no failure."""
 
     def begin(self) -> tuple[str, ...]: ...
-    def moved(self, move: MoveStarted) -> None: ...
+    def moved(self, move: MoveStarted, compared: Sequence[TableCompared]) -> None: ...
     def end(self) -> tuple[Finding, ...]: ...
     def close(self) -> None: ...
 

@@ -16,6 +16,7 @@ from orchestrator.core.events import (
     StepFailed,
     StepStarted,
     StepSucceeded,
+    TableCompared,
     Verified,
 )
 from orchestrator.core.observed.state import Node, NodeLoad
@@ -43,7 +44,10 @@ def events(before: int, after: int, moves: int, looks: int, name: str) -> list[t
         mode = "force_logical" if number % 7 == 0 else "block_writes"
         target = before + 1 + number % (after - before)
         started = MoveStarted(2, shard, f"{name}{number}", 1 + number % before, target, number * 1000, mode, "direct")
-        ended = MoveEnded(2, shard, "failed" if number == 3 else "done", took, took if mode == "block_writes" else None)
+        outcome: Any = "failed" if number == 3 else "done"
+        digest = str(number) if mode == "block_writes" else None
+        compared = () if number == 3 else (TableCompared(f"{name}.t", number * 1000, digest),)
+        ended = MoveEnded(2, shard, outcome, took, took if mode == "block_writes" else None, compared)
         timed += [(at, started), (at + took, ended)]
     for number in range(looks):
         state: Any = "paused" if number % 50 == 9 else "going"

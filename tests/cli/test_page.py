@@ -52,7 +52,7 @@ def page() -> Reader:
 def test_the_page_tells_what_was_planned_done_measured_and_verified(page: Reader) -> None:
     for words in (
         "4 → 8", "23 of 24", "1 min 20 s", "node1.orders-production", "tenant23", "not known", "56,789", "direct",
-        "A move of tenant has to wait.", "Groups planned", "02 March 2026, 22:15:00 UTC",
+        "A move of tenant has to wait.", "Groups planned", "02 March 2026, 22:15:00 UTC", "22,000 ", "21,000, sampled",
     ):  # fmt: skip
         assert words in page.text, words
 

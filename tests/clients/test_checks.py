@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.clients.checks.checks import MoveChecks
-from orchestrator.core.events import MoveStarted
+from orchestrator.core.events import MoveStarted, TableCompared
 from tests.fix_lab import Cluster
 
 MB = 2**20
@@ -31,10 +31,13 @@ def test_a_run_without_damage_tells_what_was_compared_and_what_was_not(cluster: 
     (shard,) = admin.execute(
         "SELECT shardid FROM pg_dist_shard WHERE logicalrelid = 'around.keyed'::regclass"
     ).fetchone()
-    checks = MoveChecks(lambda: admin, cluster.connect, "quick")
+    checks = MoveChecks(lambda: admin, cluster.connect)
     assert checks.begin() == ()
-    checks.moved(MoveStarted(1, shard, "around", 1, 2, 2 * MB, "auto", "direct"))
-    checks.moved(MoveStarted(1, shard + 1000, "tiny", 1, 2, 8192, "block_writes", "direct"))
+    large = MoveStarted(1, shard, "around", 1, 2, 2 * MB, "auto", "direct")
+    checks.moved(large, [TableCompared("around.keyed", 240), TableCompared("around.keyless", None)])
+    tiny = MoveStarted(1, shard + 1000, "tiny", 1, 2, 8192, "block_writes", "direct")
+    checks.moved(tiny, [TableCompared("tiny.t", 7, "-12")])
+    checks.moved(tiny, [])
     admin.execute("SELECT nextval('around.keyed_id_seq')")
     found = {finding.mode: finding for finding in checks.end()}
     checks.close()
@@ -44,15 +47,17 @@ def test_a_run_without_damage_tells_what_was_compared_and_what_was_not(cluster: 
         "copies of direct moves": (),
     }
     assert "sequences on 2 nodes" in found["sequences"].note
-    assert found["copies of direct moves"].note == (
-        "before their commit: 1 groups row by row, 1 by a sample; not compared: 1 tables without a primary key in "
-        "these (--verify full reads them)"
+    copies = found["copies of direct moves"]
+    assert (copies.schemas, copies.tables, copies.rows) == (2, 2, 247)
+    assert copies.note == (
+        "before their commit: 1 tables row by row, 1 by a sample; not compared: 1 large tables without a primary key "
+        "(--verify full reads them), 1 groups that an earlier try of the same move had moved already"
     )
 
 
 def test_a_sequence_that_is_set_back_is_found(cluster: Cluster, admin: Any) -> None:
     admin.execute("SELECT setval('around.keyed_id_seq', 70)")
-    checks = MoveChecks(lambda: admin, cluster.connect, "full")
+    checks = MoveChecks(lambda: admin, cluster.connect)
     checks.begin()
     admin.execute("SELECT setval('around.keyed_id_seq', 69)")
     problems = [problem for finding in checks.end() for problem in finding.problems]

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from orchestrator.clients.moves.copies import before, comparison, difference
+from orchestrator.clients.moves.copies import before, compared, comparison, difference, told
+from orchestrator.core.events import TableCompared
 from orchestrator.core.moves.moving import DirectMove
 from orchestrator.lab import nodes
 from orchestrator.lab.engine import Address
@@ -50,14 +51,20 @@ class Moved:
         self.admin.execute("SELECT citus_move_shard_placement(%s, %s, %s, 'block_writes')", [shard, source, target])
         return move
 
-    def check(self, verify: Mode) -> None:
-        statement = comparison(replace(self.move, verify=verify))
-        assert statement is not None
+    def check(self, verify: Mode) -> tuple[TableCompared, ...]:
+        """Raises where the copies differ; what was compared."""
+        move = replace(self.move, verify=verify)
+        found: tuple[TableCompared, ...] = ()
         self.admin.execute("SAVEPOINT looked")
         try:
-            self.admin.execute(statement)
+            for statement in (comparison(move), told(move)):
+                if statement is not None:
+                    result = self.admin.execute(statement).pgresult
+                    assert result is not None
+                    found = found or compared(result)
         finally:
             self.admin.execute("ROLLBACK TO looked")
+        return found
 
     def on_target(self, statement: str) -> None:
         """Change the copy that is about to become the data, behind Citus' back."""
@@ -102,8 +109,19 @@ def moved(cluster: Cluster, move: DirectMove) -> Iterator[Moved]:
 
 @pytest.mark.parametrize("move", [LARGE, TINY], indirect=True, ids=["large", "tiny"])
 @pytest.mark.parametrize("verify", ["quick", "full"])
-def test_equal_copies_pass(moved: Moved, verify: Mode) -> None:
-    moved.check(verify)
+def test_equal_copies_pass_and_their_rows_are_told(moved: Moved, verify: Mode) -> None:
+    found = {table.table: table for table in moved.check(verify)}
+    assert found.keys() == {'copied."odd Name"', "copied.keyless", "copied.empty"}
+    odd, keyless, empty = found['copied."odd Name"'], found["copied.keyless"], found["copied.empty"]
+    assert empty.rows == 0
+    if moved.move.whole_group or verify == "full":
+        assert (odd.rows, keyless.rows, empty.checksum) == (ROWS, 50, "0")
+        (digest,) = moved.admin.execute('SELECT sum(hashtextextended(x::text, 0)) FROM copied."odd Name" x').fetchone()
+        assert odd.checksum == str(digest)
+    else:
+        assert (keyless.rows, odd.checksum) == (None, None)
+        assert odd.rows is not None
+        assert 0 < odd.rows < 2 * ROWS
 
 
 # One row that differs is found when every row is read.
@@ -140,8 +158,8 @@ def test_copies_that_differ_fail_the_move(moved: Moved, verify: Mode, damage: st
     moved.on_target(damage)
     with pytest.raises(psycopg.Error) as caught:
         moved.check(verify)
-    told = str(caught.value).splitlines()[0]
-    assert difference(told) is not None or (moved.move.whole_group and "does not exist" in told)
+    said = str(caught.value).splitlines()[0]
+    assert difference(said) is not None or (moved.move.whole_group and "does not exist" in said)
 
 
 def test_nothing_is_asked_where_nothing_is_wanted() -> None:
@@ -165,3 +183,8 @@ def test_small_groups_are_read_whole_and_large_ones_by_a_sample() -> None:
 def test_other_failures_are_not_taken_for_a_difference() -> None:
     assert difference("deadlock detected") is None
     assert difference('invalid input syntax for type integer: "the copies differ: t 1 of 2 rows"') == "t 1 of 2 rows"
+
+
+def test_a_difference_is_told_in_words() -> None:
+    said = 'invalid input syntax for type integer: "the copies differ: [["s.t", 3, "-7"]] and [["s.t", 2, "5"]]"'
+    assert difference(said) == "s.t 3 rows with checksum -7 and s.t 2 rows with checksum 5"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from orchestrator.core.checks.verification import Finding
 from orchestrator.core.errors import ConnectionLost, RebalanceFailed, VerificationFailed
-from orchestrator.core.events import MoveStarted, Notice, Verified
+from orchestrator.core.events import MoveStarted, Notice, TableCompared, Verified
 from orchestrator.core.planning.plan import Wanted
 from orchestrator.workflow.moving import Oversight
 from tests.workflow.moving_simulator import MovingSimulator
@@ -35,7 +36,7 @@ class Noted:
         assert "plan" in self.world.calls or "start_rebalance" in self.world.calls, "what checks make would be planned"
         return ("one thing cannot be checked",)
 
-    def moved(self, move: MoveStarted) -> None:
+    def moved(self, move: MoveStarted, compared: Sequence[TableCompared]) -> None:
         self.moves.append(move.shard_id)
 
     def end(self) -> tuple[Finding, ...]:

@@ -188,9 +188,8 @@ def _moves(document: Json) -> str:
     if not moves:
         return ""
     head = ["Shard group", "Shard", "From", "To", "Size", "Mode", "Moved by", "Began at", "Took", "Pause of writes"]
-    shown = table(
-        "Moves in the order in which they began", [*head, "Outcome"], _move_rows(moves), (1, 2, 3, 4, 7, 8, 9)
-    )
+    head += ["Rows compared", "Outcome"]
+    shown = table("Moves in the order in which they began", head, _move_rows(moves), (1, 2, 3, 4, 7, 8, 9, 10))
     opened = " open" if len(moves) <= FEW_MOVES else ""
     summary = f"<summary>All {len(moves):,} moves</summary>"
     return section("moves-h", "Moves", f"<details{opened}>{summary}{shown}</details>")
@@ -210,8 +209,18 @@ def _move_rows(moves: Sequence[Json]) -> Iterator[list[str]]:
             f"{move['at']:.1f} s",
             duration(move["seconds"]),
             "not known" if pause is None else f"{pause * 1000:.0f} ms",
+            _compared(move["compared"]),
             text(move["outcome"]),
         ]
+
+
+def _compared(tables: Sequence[Json]) -> str:
+    """How many rows were the same on both sides; of a table without a checksum they are a sample."""
+    known = [table for table in tables if table["rows"] is not None]
+    if not known:
+        return "none"
+    sampled = "" if all(table["checksum"] is not None for table in known) else ", sampled"
+    return f"{sum(table['rows'] for table in known):,}{sampled}"
 
 
 def _verification(document: Json) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 
@@ -17,23 +17,13 @@ from orchestrator.clients.checks.job_copies import IN_FLIGHT, JobCopies
 from orchestrator.clients.checks.probe_writes import ProbeWrites, sweep
 from orchestrator.clients.checks.sequences import have_sequences, read_sequences
 from orchestrator.clients.cluster.citus_errors import translated
-from orchestrator.clients.moves.copies import WHOLE_BYTES
 from orchestrator.core.checks.verification import Finding, NodeSequences, sequence_problems
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.events import MoveStarted
-from orchestrator.core.planning.steps import Verify
+from orchestrator.core.events import MoveStarted, TableCompared
+
+_Moved: TypeAlias = tuple[MoveStarted, Sequence[TableCompared]]
 
 _SIMULATED: LiteralString = "SELECT citus_version() LIKE '%simulated%'"
-
-# Of groups that are only sampled, which goes by the primary key.
-_KEYLESS: LiteralString = """
-    SELECT count(*) FROM pg_catalog.pg_dist_shard moved
-    JOIN pg_catalog.pg_dist_partition its ON its.logicalrelid = moved.logicalrelid
-    JOIN pg_catalog.pg_dist_partition part ON part.colocationid = its.colocationid
-    JOIN pg_catalog.pg_class class ON class.oid = part.logicalrelid AND class.relkind = 'r'
-    WHERE moved.shardid = ANY (%s)
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = class.oid AND indisprimary)
-"""
 
 
 def sweep_leftovers(connection: psycopg.Connection[Any]) -> None:
@@ -48,13 +38,12 @@ class MoveChecks:
         self,
         current: Callable[[], psycopg.Connection[Any]],
         connect: Callable[[], psycopg.Connection[Any]],
-        verify: Verify,
     ) -> None:
-        self._current, self._connect, self._verify = current, connect, verify
+        self._current, self._connect = current, connect
         self._writes: ProbeWrites | None = None
         self._sequences: tuple[NodeSequences, ...] = ()
         self._copies: JobCopies | None = None
-        self._moved: list[MoveStarted] = []
+        self._moved: list[_Moved] = []
 
     def begin(self) -> tuple[str, ...]:
         """Notes about what cannot be checked."""
@@ -73,8 +62,8 @@ class MoveChecks:
             self._copies.begin()
         return ()
 
-    def moved(self, move: MoveStarted) -> None:
-        self._moved.append(move)
+    def moved(self, move: MoveStarted, compared: Sequence[TableCompared]) -> None:
+        self._moved.append((move, compared))
 
     def end(self) -> tuple[Finding, ...]:
         """Can be called again after a lost connection."""
@@ -84,8 +73,8 @@ class MoveChecks:
         if self._sequences:
             found.append(self._compared_sequences())
         if self._copies is not None:
-            found.append(self._copies.end(sum(move.way == "job" for move in self._moved)))
-        if direct := [move for move in self._moved if move.way == "direct"]:
+            found.append(self._copies.end(sum(move.way == "job" for move, _ in self._moved)))
+        if direct := [moved for moved in self._moved if moved[0].way == "direct"]:
             found.append(self._direct_copies(direct))
         return tuple(found)
 
@@ -108,17 +97,20 @@ class MoveChecks:
         schemas = {name.rpartition(".")[0] for name in names}
         return Finding("sequences", len(schemas), 0, 0, round(time.perf_counter() - began, 3), problems, note)
 
-    def _direct_copies(self, moves: Sequence[MoveStarted]) -> Finding:
-        sampled = [move.shard_id for move in moves if self._verify != "full" and (move.bytes or 0) > WHOLE_BYTES]
-        keyless = 0
-        if sampled:
-            with translated("look for tables without a primary key"):
-                row = self._current().execute(_KEYLESS, (sampled,)).fetchone()
-            keyless = int(row[0]) if row else 0
-        note = f"before their commit: {len(moves) - len(sampled)} groups row by row, {len(sampled)} by a sample"
-        if keyless:
-            note += f"; not compared: {keyless} tables without a primary key in these (--verify full reads them)"
-        return Finding("copies of direct moves", len(moves), note=note)
+    def _direct_copies(self, moves: Sequence[_Moved]) -> Finding:
+        tables = [table for _, compared in moves for table in compared]
+        whole = sum(table.checksum is not None for table in tables)
+        keyless = sum(table.rows is None for table in tables)
+        unread = sum(not compared for _, compared in moves)
+        note = f"before their commit: {whole} tables row by row, {len(tables) - whole - keyless} by a sample"
+        reasons = (
+            (keyless, "large tables without a primary key (--verify full reads them)"),
+            (unread, "groups that an earlier try of the same move had moved already"),
+        )
+        if without := ", ".join(f"{count} {reason}" for count, reason in reasons if count):
+            note += f"; not compared: {without}"
+        rows = sum(table.rows or 0 for table in tables)
+        return Finding("copies of direct moves", len(moves) - unread, len(tables) - keyless, rows, note=note)
 
     def _asked(self, question: LiteralString) -> bool:
         with translated("look what there is to check"):

@@ -11,9 +11,14 @@ held, and again when the move's own transaction already finds it on the target.
 
 from __future__ import annotations
 
+import json
+
 from psycopg import sql
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from orchestrator.clients.moves import moving_sql
+from orchestrator.core.events import TableCompared
 from orchestrator.core.moves.moving import DirectMove
 
 # Beyond this a whole reading would hold writers for longer than the copy itself: the primary key then chooses rows.
@@ -35,7 +40,8 @@ WHERE_IT_WAS = sql.SQL("""
 _TABLES = (
     """
     tables AS (
-        SELECT pg_catalog.shard_name(shard.logicalrelid, shard.shardid) AS name, key.names, key.backwards, key.typed
+        SELECT pg_catalog.shard_name(shard.logicalrelid, shard.shardid) AS name, shard.logicalrelid::regclass AS title,
+               key.names, key.backwards, key.typed
         """  # noqa: S608 - all parts are constants
     + moving_sql.LEAF_SHARDS
     + """
@@ -47,10 +53,10 @@ _TABLES = (
     )"""
 )
 
-# The text of one statement that tells how many rows each of the tables called `name` has, and their digest.
-_DIGEST = """'SELECT string_agg(line, '', '' ORDER BY line) FROM (' || string_agg(format(
-            'SELECT concat_ws('' '', %L, count(*), ''rows'', sum(hashtextextended(x::text, 0))) FROM %s x', name, name),
-            ' UNION ALL ') || ') lines (line)'"""
+# The text of one statement that tells of each table its `title`, how many rows are in what `name` is, and their digest.
+_DIGEST = """'SELECT json_agg(line ORDER BY line::text) FROM (' || string_agg(format(
+            'SELECT json_build_array(%L, count(*), coalesce(sum(hashtextextended(x::text, 0)), 0)::text) FROM %s x',
+            title, name), ' UNION ALL ') || ') lines (line)'"""
 
 # One reading of everything where the move's transaction finds it: kept before the move, compared after it. Read on the
 # coordinator without a connection, a group could not be moved by the same transaction.
@@ -63,13 +69,13 @@ _READ = sql.SQL(
     + _DIGEST
     + """ INTO command
         FROM (
-            SELECT part.logicalrelid::regclass::text
+            SELECT part.logicalrelid::regclass, part.logicalrelid::regclass
             FROM pg_catalog.pg_dist_shard moved
             JOIN pg_catalog.pg_dist_partition its ON its.logicalrelid = moved.logicalrelid
             JOIN pg_catalog.pg_dist_partition part ON part.colocationid = its.colocationid
             JOIN pg_catalog.pg_class class ON class.oid = part.logicalrelid AND class.relkind = 'r'
             WHERE moved.shardid = {shard}
-        ) tables (name);
+        ) tables (title, name);
         IF command IS NULL THEN
             RETURN;
         END IF;
@@ -87,6 +93,9 @@ _COMPARE = sql.SQL("""
                 MESSAGE = concat({mark}, ': ', current_setting('orchestrator.copy', true), ' and ', found);
         END IF;""")
 
+# What was kept, once it has been compared.
+_TOLD = sql.SQL("SELECT current_setting('orchestrator.copy', true) AS compared")
+
 # One reading of everything on both sides, beside each other.
 _WHOLE = sql.SQL(
     "WITH "  # noqa: S608 - all parts are constants
@@ -99,8 +108,9 @@ _WHOLE = sql.SQL(
         SELECT answer.success, answer.result FROM asked, nodes,
             master_run_on_worker(nodes.hosts, nodes.ports, ARRAY[command, command], true) answer
     )
-    SELECT CASE WHEN count(*) = 0 OR (bool_and(success) AND count(DISTINCT result) = 1 AND count(*) = 2) THEN 0
-                ELSE ({mark} || ': ' || string_agg(coalesce(result, 'nothing'), ' and '))::int END
+    SELECT CASE WHEN count(*) = 0 OR (bool_and(success) AND count(DISTINCT result) = 1 AND count(*) = 2)
+                THEN min(result)
+                ELSE ({mark} || ': ' || string_agg(coalesce(result, 'nothing'), ' and '))::int::text END AS compared
     FROM told"""
 )
 
@@ -109,7 +119,7 @@ _SAMPLED = sql.SQL(
     "WITH "  # noqa: S608 - all parts are constants
     + _TABLES
     + """, sides AS (
-        SELECT name, names, typed, side, format(
+        SELECT name, title, names, typed, side, format(
             'SELECT coalesce(json_agg(found), ''[]'') FROM (SELECT %1$s, md5(x::text) AS "_digest" FROM '
             '((SELECT * FROM %2$s TABLESAMPLE SYSTEM (%3$s) LIMIT {sampled}) UNION ALL '
             '(SELECT * FROM %2$s ORDER BY %4$s LIMIT {newest})) x) found', names, name, {percent}, backwards) AS command
@@ -135,7 +145,7 @@ _SAMPLED = sql.SQL(
                array_agg(number ORDER BY number) AS numbers
         FROM rows, nodes WHERE success HAVING count(*) > 0
     ), found AS (
-        SELECT rows.name, rows.success AND answer.success
+        SELECT rows.title, json_array_length(rows.result::json) AS looked, rows.success AND answer.success
                    AND answer.result = json_array_length(rows.result::json)::text AS same,
                concat_ws(' ', rows.name, answer.result, 'of', json_array_length(rows.result::json), 'rows',
                          CASE WHEN NOT answer.success THEN answer.result END) AS text
@@ -144,9 +154,13 @@ _SAMPLED = sql.SQL(
              WITH ORDINALITY AS answer (host, port, success, result, place)
         JOIN rows ON rows.number = second.numbers[answer.place]
     )
-    SELECT CASE WHEN NOT EXISTS (SELECT FROM rows WHERE NOT success) AND coalesce(bool_and(same), true) THEN 0
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM rows WHERE NOT success) AND coalesce(bool_and(same), true)
+                THEN (SELECT json_agg(json_build_array(
+                          title, (SELECT sum(looked) FROM found WHERE found.title = tables.title), NULL))::text
+                      FROM tables)
                 ELSE ({mark} || ': ' || coalesce(string_agg(text, ', ') FILTER (WHERE NOT same),
-                      (SELECT string_agg(result, ', ') FROM rows WHERE NOT success)))::int END
+                      (SELECT string_agg(result, ', ') FROM rows WHERE NOT success)))::int::text END
+           AS compared
     FROM found"""
 )
 
@@ -177,6 +191,18 @@ def comparison(move: DirectMove) -> sql.Composable | None:
     )
 
 
+def told(move: DirectMove) -> sql.Composable | None:
+    """The statement after the comparison that says what was compared, where that does not say so itself."""
+    return _TOLD if move.verify != "off" and _tiny(move) else None
+
+
+def compared(result: PGresult) -> tuple[TableCompared, ...]:
+    """What one of these statements says that it compared; nothing for any other result."""
+    if result.status != ExecStatus.TUPLES_OK or result.ntuples != 1 or result.fname(0) != b"compared":
+        return ()
+    return tuple(TableCompared(*line) for line in json.loads(result.get_value(0, 0) or b"[]"))
+
+
 def sampled_percent(size: int | None) -> float:
     """Of the pages of so many bytes: what TABLESAMPLE is to read."""
     return min(100.0, 100.0 * SAMPLED_PAGES * 8192 / (size or 1))
@@ -190,4 +216,12 @@ def _tiny(move: DirectMove) -> bool:
 def difference(text: str) -> str | None:
     """What a failed comparison found, out of the server's complaint about it; None for any other failure."""
     _, found, rest = text.partition(MARK + ":")
-    return rest.strip().rstrip('"') if found else None
+    return " and ".join(map(_words, rest.strip().rstrip('"').split(" and "))) if found else None
+
+
+def _words(side: str) -> str:
+    """One side of a comparison for people; as it is where it is no list of tables."""
+    try:
+        return ", ".join(f"{table} {rows} rows with checksum {digest}" for table, rows, digest in json.loads(side))
+    except ValueError:
+        return side

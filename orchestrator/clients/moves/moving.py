@@ -26,6 +26,7 @@ from orchestrator.clients.cluster.citus_errors import translate, translated
 from orchestrator.clients.moves import copies, moving_sql, pauses
 from orchestrator.clients.moves.cleaning import Cleaner
 from orchestrator.core.errors import ConnectionLost, DatabaseError, OrchestratorError
+from orchestrator.core.events import TableCompared
 from orchestrator.core.moves.moving import DirectMove, MoveResult, Outcome
 from orchestrator.core.planning.placement import Move
 
@@ -48,6 +49,7 @@ class _Lane:
     began: float = 0.0
     failure: PGresult | None = None
     times: dict[bytes, float] = field(default_factory=dict)
+    compared: tuple[TableCompared, ...] = ()
 
 
 class MovingClient:
@@ -74,7 +76,8 @@ class MovingClient:
         if lane is None:
             lane = _Lane(self._prepared())
             self._lanes.append(lane)
-        lane.move, lane.began, lane.failure, lane.times = move, time.perf_counter(), None, {}
+        lane.move, lane.began, lane.failure = move, time.perf_counter(), None
+        lane.times, lane.compared = {}, ()
         with suppress(psycopg.OperationalError):
             # A connection that is found broken here is told as lost by the next look.
             connection = lane.connection.pgconn
@@ -165,7 +168,8 @@ class MovingClient:
         paused = pauses.pause(lane.times) if move.mode == "block_writes" else None
         if paused is not None:
             self._commits.append(paused.commit)
-        return MoveResult(move.shard_id, outcome, round(seconds, 4), text, None if paused is None else paused.whole)
+        pause = None if paused is None else paused.whole
+        return MoveResult(move.shard_id, outcome, round(seconds, 4), text, pause, lane.compared)
 
     def _usable(self, connection: psycopg.Connection[Any]) -> bool:
         if connection.closed:
@@ -188,6 +192,7 @@ def _over(lane: _Lane) -> bool:
         if result.status == ExecStatus.FATAL_ERROR:
             lane.failure = lane.failure or result
         lane.times |= pauses.times(result)
+        lane.compared = lane.compared or copies.compared(result)
     return False
 
 
@@ -239,7 +244,7 @@ def _statements(move: DirectMove, commits: Collection[float]) -> Iterator[sql.Co
     # What waits for a lock ends before the time is up, and says so.
     yield _lock_timeout(NO_CEILING if budget is None else budget * 0.6)
     lock = moving_sql.LOCK_GROUP.format(shard=sql.Literal(move.shard_id))
-    for step in (lock, copies.before(move), call, copies.comparison(move)):
+    for step in (lock, copies.before(move), call, copies.comparison(move), copies.told(move)):
         if step is not None and budget is not None:
             yield pauses.limit(budget)
         if step is not None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from orchestrator.core.events import TableCompared
 from orchestrator.core.observed.state import ShardGroup
 from orchestrator.core.planning.placement import Move
 from orchestrator.core.planning.steps import TransferMode, Verify
@@ -48,13 +49,15 @@ class MoveResult:
     """How a move ended, after how many seconds. `blocked`: others held locks; `slow`: it would have kept writers
     waiting for too long; `busy`: somebody moves the same group; `lost`: the connection broke, nobody knows.
 
-    `pause` is for how many seconds writes were held by a move with block_writes, by the server's own clock."""
+    `pause` is for how many seconds writes were held by a move with block_writes, by the server's own clock.
+    `compared` are the tables whose copies were read on both sides."""
 
     shard_id: int
     outcome: Outcome
     seconds: float
     text: str = ""
     pause: float | None = None
+    compared: tuple[TableCompared, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
