@@ -18,8 +18,9 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
-    "orchestrator.cli.app", "orchestrator.cli.verbs", "orchestrator.cli.moving_verbs", "orchestrator.cli.session",
-    "orchestrator.cli.preflight_verbs", "orchestrator.cli.declared", "orchestrator.cli.scaling",
+    "orchestrator.cli.app", "orchestrator.cli.cluster.verbs", "orchestrator.cli.cluster.preflight",
+    "orchestrator.cli.cluster.scaling", "orchestrator.cli.moving.verbs", "orchestrator.cli.session",
+    "orchestrator.cli.stack.declared",
     "azure.mgmt.postgresqlflexibleservers", "azure.core.pipeline.transport._requests_basic",
     "psycopg", "rich.console", "yaml",
 ])  # fmt: skip

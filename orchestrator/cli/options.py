@@ -27,6 +27,6 @@ def json_option(function: F) -> F:
 
 def root_folder() -> Path:
     """The project's folder: the nearest one upwards with a Pulumi.yaml, else where the command runs."""
-    from orchestrator.cli.stackfile import project_root
+    from orchestrator.cli.stack.stackfile import project_root
 
     return project_root(Path.cwd())

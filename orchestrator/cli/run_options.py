@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli.options import F, json_option, stack_option
-from orchestrator.cli.reporting import report_option
+from orchestrator.cli.report.files import report_option
 
 
 def run_options(function: F) -> F:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.reporting import write_wanted
+from orchestrator.cli.report.files import write_wanted
 from orchestrator.cli.session import Session
 from orchestrator.cli.views import HumanView, JsonLines, plan_lines, report_lines, time_text
 from orchestrator.core.account import fold_latency, fold_moves, fold_verified

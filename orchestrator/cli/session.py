@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.stackfile import StackFile
-from orchestrator.cli.templates import asks_cluster, expanded
+from orchestrator.cli.stack.stackfile import StackFile
+from orchestrator.cli.stack.templates import asks_cluster, expanded
 from orchestrator.clients.azure.arm import ArmClient
 from orchestrator.clients.checks.structure import StructureClient
 from orchestrator.clients.cluster.citus import CitusClient
@@ -31,7 +31,7 @@ from orchestrator.workflow.moving import Oversight
 from orchestrator.workflow.waiting import Run
 
 if TYPE_CHECKING:
-    from orchestrator.cli.declared import DeclaredServices
+    from orchestrator.cli.stack.declared import DeclaredServices
 
 
 class SubscriptionMissing(Refused):
@@ -110,7 +110,7 @@ def _with_queried(file: StackFile, login: Login) -> StackFile:
 
 
 def _declared(stack: ExitStack, root: Path, file: StackFile, login: Login) -> DeclaredServices:
-    from orchestrator.cli.declared import declared_services
+    from orchestrator.cli.stack.declared import declared_services
 
     return declared_services(stack, root, file, login)
 

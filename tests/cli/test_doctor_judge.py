@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.cli.doctor_verbs import judge
+from orchestrator.cli.doctor.ports import judge
 from orchestrator.clients.checks.probes import Seen
 from orchestrator.core.access import Access, PortName
 

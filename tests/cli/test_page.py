@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.page import render
-from orchestrator.cli.page.charts import MOST_POINTS, lanes, thinned, ticks
+from orchestrator.cli.report.page import render
+from orchestrator.cli.report.page.charts import MOST_POINTS, lanes, thinned, ticks
 from orchestrator.core.account import fold_moves
 from orchestrator.core.events import MoveEnded, MoveStarted
 from tests.cli.run_report import HOSTILE, document

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.page import render
+from orchestrator.cli.report.page import render
 from tests.cli.run_report import HOSTILE, document
 
 CHROMIUM = next(

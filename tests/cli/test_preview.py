@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.markdown import LIMIT, plain
-from orchestrator.cli.stackfile import parse
+from orchestrator.cli.preview.markdown import LIMIT, plain
+from orchestrator.cli.stack.stackfile import parse
 from orchestrator.core.observed.snapshot import snapshot_text
 from orchestrator.core.observed.state import ClusterState, ShardGroup
 from tests.cli.test_views import golden

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.cli.running import Output, execute
 from orchestrator.cli.session import Session
-from orchestrator.cli.stackfile import StackFile
+from orchestrator.cli.stack.stackfile import StackFile
 from orchestrator.clients.azure.arm import ArmClient
 from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import OrchestratorError

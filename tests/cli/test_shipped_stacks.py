@@ -10,7 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from orchestrator.cli.stackfile import json_schema, parse
+from orchestrator.cli.stack.stackfile import json_schema, parse
 from tests.fix_lab import ROOT, Project
 
 LOCAL = ROOT / "stacks" / "local" / "Pulumi.local.yaml"

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli.stackfile import json_schema, load, parse, save, set_value
+from orchestrator.cli.stack.stackfile import json_schema, load, parse, save, set_value
 from orchestrator.core.desired.limits import limit
 from orchestrator.core.errors import SpecError, UnknownStack
 

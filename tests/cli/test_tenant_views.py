@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.cli.tenant_views import pin_lines, tenant_lines, tenants_json
+from orchestrator.cli.tenants.views import pin_lines, tenant_lines, tenants_json
 from orchestrator.core.checks.heat import Reading, TenantHeat
 from orchestrator.core.observed.pins import Pin, Tenant
 from orchestrator.core.observed.state import ClusterState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from orchestrator.cli.stackfile import parse
+from orchestrator.cli.stack.stackfile import parse
 from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import SpecError
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.cli import stackfile
 from orchestrator.cli.session import open_session
+from orchestrator.cli.stack import stackfile
 from orchestrator.core.events import Event, StepProgress
 from orchestrator.core.planning.plan import Plan, Wanted
 from orchestrator.driver import drive

@@ -1,0 +1,1 @@
+"""`orchestrator advise`: what to run a database on, decided or measured."""

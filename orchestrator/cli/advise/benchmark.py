@@ -1,0 +1,215 @@
+"""`orchestrator advise --benchmark`: what to run, whether to run it, and what it showed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.advise.verbs import login_to, read_database
+from orchestrator.cli.running import confirm, print_json
+from orchestrator.cli.stack.stackfile import load
+from orchestrator.clients.advice.advice_login import open_login
+from orchestrator.clients.advice.bench import NAME, Bench, uncounted
+from orchestrator.clients.advice.bench_values import Source, script_source, statements_source
+from orchestrator.clients.azure.entra import LOOPBACK
+from orchestrator.clients.cluster.connection import Login
+from orchestrator.core.advice.bench import Step, bench_json, best, flat, verdict
+from orchestrator.core.advice.breaks import short
+from orchestrator.core.advice.facts import Database
+from orchestrator.core.advice.filling import Filled, Unfillable
+from orchestrator.core.advice.script import parse_script
+from orchestrator.core.errors import Refused
+from orchestrator.core.events import Waiting
+from orchestrator.core.size import size
+from orchestrator.driver import drive
+from orchestrator.lint.filling import fill
+from orchestrator.workflow.waiting import NO_TIMEOUT, Run
+
+# Connections that stay for others, the server's reserved ones among them (15 on Azure, and 3 for superusers).
+_LEFT = 20
+# Azure has one value a minute, and it comes late: so long the best step is held for it.
+_HELD = 180.0
+
+
+def run_benchmark(
+    root: Path,
+    url: str | None,
+    from_environment: bool,
+    stack: str | None,
+    statements: int,
+    script: Path | None,
+    seconds: float,
+    max_clients: int,
+    commit: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Returns 1 where the measurement is worth nothing because too much failed."""
+    login = login_to(root, url, from_environment, stack)
+    if login is None:
+        raise Refused("--benchmark needs a server: give --url postgresql://role@host/database, or --stack.")
+    database = read_database(login, None)
+    limit = min(max_clients, _free(database))
+    with closing(open_login(login)) as connection:
+        source, told = _source(connection, database, statements, script, commit)
+    for line in told:
+        click.echo(line, err=True)
+    confirm(yes, _question(login, limit, commit))
+    steps = _steps(login, source, limit, seconds, commit)
+    cpu = _azure_cpu(root, stack, login, source, best(steps).clients, commit)
+    if cpu is not None:
+        most = best(steps)
+        steps = [dataclasses.replace(step, cpu=cpu) if step is most else step for step in steps]
+    said = verdict(steps)
+    if as_json:
+        print_json(bench_json(steps) | {"committed": commit})
+    else:
+        click.echo("\n".join(said))
+    return 1 if best(steps).failed > 0.5 else 0
+
+
+def _free(database: Database) -> int:
+    most, taken = database.load.max_connections or 100, database.load.sessions or 0
+    free = most - taken - _LEFT
+    if free < 1:
+        raise Refused(f"The server has {most} connections and {taken} are taken: none is left for a benchmark.")
+    return free
+
+
+def _source(
+    connection: Any, database: Database, statements: int, script: Path | None, commit: bool
+) -> tuple[Source, list[str]]:
+    if script is not None:
+        try:
+            text = script.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"{script} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8'}.") from None
+        return script_source(parse_script(text, str(script)), commit), [f"Runs {script}."]
+    chosen, left = choose(database, statements, commit)
+    told = [f"Left out: {short(one.text)}: {one.reason}." for one in left]
+    if not chosen:
+        raise Refused(
+            " ".join(told) + " No writing statement is left to run: use --script with a script of pgbench."
+            if told
+            else "pg_stat_statements has no writing statement over tables that can be read: use --script with a script "
+            "of pgbench."
+        )
+    told += [f"Runs: {short(one.text)} ({one.calls:,} calls)." for one in chosen]
+    tables = {table.title: table for table in database.tables}
+    return statements_source(connection, chosen, tables), told
+
+
+def choose(database: Database, most: int, commit: bool) -> tuple[list[Filled], list[Unfillable]]:
+    """The most called writing statements whose values can be found. None that deletes when changes are kept."""
+    tables = {table.title: table for table in database.tables}
+    chosen: list[Filled] = []
+    left: list[Unfillable] = []
+    for usage in sorted(database.usages, key=lambda usage: (-usage.calls, usage.text)):
+        if not usage.writes or len(chosen) == most:
+            continue
+        found = fill(usage, tables)
+        if isinstance(found, Unfillable):
+            left.append(found)
+        elif found.deletes and commit:
+            left.append(Unfillable(found.text, "it deletes, and --commit would keep that"))
+        else:
+            chosen.append(found)
+    return chosen, left
+
+
+def _question(login: Login, clients: int, commit: bool) -> str:
+    kept = (
+        "All changes are KEPT: only do this on a copy."
+        if commit
+        else "Every transaction is rolled back; sequences move on, and dead rows stay until VACUUM."
+    )
+    return (
+        f"Load {login.database} at {login.endpoint} as {login.user} with up to {clients} clients until it saturates? "
+        f"Others there will wait. {kept}"
+    )
+
+
+def _steps(login: Login, source: Source, limit: int, seconds: float, commit: bool) -> list[Step]:
+    steps: list[Step] = []
+    with _bench(login, source, commit) as bench:
+        if not bench.uncounted:
+            click.echo(
+                "pg_stat_statements counts these statements too (only a superuser may turn that off): reset it before "
+                "you ask for advice again, SELECT pg_stat_statements_reset().",
+                err=True,
+            )
+        if not bench.flushes:
+            click.echo(
+                "Before PostgreSQL 17 a rolled-back transaction does not wait for its WAL: see --commit.", err=True
+            )
+        for clients in rising(limit):
+            bench.grow(clients)
+            bench.measure()
+            drive(_waited(seconds), lambda _: None)
+            steps.append(bench.result())
+            click.echo(step_line(steps[-1]), err=True)
+            if flat(steps):
+                break
+    return steps
+
+
+def _bench(login: Login, source: Source, commit: bool) -> Bench:
+    def connect() -> Any:
+        connection = open_login(login)
+        connection.execute("SELECT pg_catalog.set_config('application_name', %s, false)", [NAME])
+        uncounted(connection)
+        return connection
+
+    return Bench(connect, source, commit=commit, own_machine=login.host in LOOPBACK)
+
+
+def rising(limit: int) -> Iterator[int]:
+    """1, 2, 4 and so on, and the limit itself at the end."""
+    clients = 1
+    while clients < limit:
+        yield clients
+        clients *= 2
+    yield limit
+
+
+def step_line(step: Step) -> str:
+    parts = [f"{step.rate:,.0f} transactions/s"]
+    if step.p95 is not None:
+        parts.append(f"95 % within {1000 * step.p95:.1f} ms")
+    if step.wal_rate is not None:
+        parts.append(f"WAL {size(int(step.wal_rate))}/s")
+    if step.cpu is not None:
+        parts.append(f"CPU {100 * step.cpu:.0f} %")
+    if step.driver is not None:
+        parts.append(f"this command {100 * step.driver:.0f} % of a core")
+    if step.waits:
+        name = max(step.waits, key=lambda one: (step.waits[one], one))
+        parts.append(f"mostly on {name} ({100 * step.waiting((name,)):.0f} %)")
+    if step.errors:
+        parts.append("failed: " + ", ".join(f"{count} x {state}" for state, count in sorted(step.errors.items())))
+    return f"{step.clients} client{'' if step.clients == 1 else 's'}: {', '.join(parts)}"
+
+
+def _azure_cpu(root: Path, stack: str | None, login: Login, source: Source, clients: int, commit: bool) -> float | None:
+    """On Azure the metric, after the best step was held long enough to be in it; None elsewhere."""
+    if stack is None or login.host in LOOPBACK:
+        return None
+    from orchestrator.cli.session import open_control
+    from orchestrator.clients.azure.metrics import read_cpu_percent
+
+    with open_control(load(root, stack).spec) as control, _bench(login, source, commit) as bench:
+        read_cpu_percent(control)  # refused now rather than after minutes
+        bench.grow(clients)
+        click.echo(f"Holding {clients} clients for {_HELD:.0f} s: Azure measures CPU by the minute.", err=True)
+        drive(_waited(_HELD), lambda _: None)
+        found = read_cpu_percent(control)
+    return None if found is None else found / 100
+
+
+def _waited(seconds: float) -> Run[None]:
+    yield Waiting(seconds, "the benchmark runs", NO_TIMEOUT)

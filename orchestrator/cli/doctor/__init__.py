@@ -1,0 +1,1 @@
+"""`orchestrator doctor`: the ports, Azure's side, and the drill."""

@@ -1,0 +1,1 @@
+"""The verbs on the cluster on this machine."""

@@ -1,0 +1,37 @@
+"""The verbs that move data: their options."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from orchestrator.cli.moving.options import guard_options, rebalance_options
+from orchestrator.cli.options import json_option, root_folder, stack_option
+from orchestrator.cli.run_options import run_options
+
+
+@click.command()
+@click.option("--undo", type=click.IntRange(1), metavar="RUN", help="Move everything back that this run has moved.")
+@click.option("--stop", is_flag=True, help="Stop the rebalance that is under way, also one started elsewhere.")
+@run_options
+@rebalance_options
+@guard_options
+def rebalance(undo: int | None, stop: bool, **options: Any) -> None:
+    """Spread the data evenly over the nodes that are there."""
+    from orchestrator.cli.moving.verbs import rebalance_cluster, stop_rebalance
+
+    if stop:
+        sys.exit(stop_rebalance(root_folder(), options["stack"], options["as_json"]))
+    sys.exit(rebalance_cluster(root_folder(), undo, **options))
+
+
+@click.command()
+@stack_option
+@json_option
+def runs(stack: str, as_json: bool) -> None:
+    """The runs that moved data, the latest first: what `rebalance --undo` takes."""
+    from orchestrator.cli.moving.verbs import show_runs
+
+    show_runs(root_folder(), stack, as_json)

@@ -1,0 +1,1 @@
+"""What a scale-out would bring: preview, snapshot, prices."""

@@ -1,0 +1,1 @@
+"""The verbs for who writes a service: connection, lint."""

@@ -1,0 +1,1 @@
+"""The stack file: found, read, checked and changed, and the services that it declares."""
