@@ -10,7 +10,8 @@ import pytest
 from azure.identity import CredentialUnavailableError
 
 from orchestrator.clients.azure import credentials
-from orchestrator.clients.azure.arm import ArmClient, AzureLoginRefused, NotElasticCluster, ServerNotFound
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.clients.azure.arm_errors import AzureLoginRefused, NotElasticCluster, ServerNotFound
 from orchestrator.clients.azure.credentials import InsecureEndpoint
 from orchestrator.core.desired.limits import limit
 from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.clients.azure.arm import ArmClient, AzureLoginRefused
+from orchestrator.clients.azure.arm import ArmClient
+from orchestrator.clients.azure.arm_errors import AzureLoginRefused
 from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import ArmError, StepTimedOut
 from orchestrator.core.events import Event, Notice, StepProgress

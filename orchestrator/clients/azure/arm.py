@@ -6,56 +6,26 @@ owns all waiting. What deserves waiting is raised as ArmBusy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from orchestrator.clients.azure.arm_answers import error_of, json_body, operation_reading, parameter, server_reading
+from orchestrator.clients.azure.arm_errors import NotElasticCluster, Place, refusal, translated
 from orchestrator.core.checks.drill import Failover
-from orchestrator.core.errors import ArmBusy, ArmError, ClusterUnreachable, Refused
 from orchestrator.core.observed.server import (
     FirewallRuleReading,
     Operation,
     OperationReading,
-    OperationStatus,
     Parameter,
     ServerReading,
 )
 
 if TYPE_CHECKING:
     from azure.mgmt.postgresqlflexibleservers import PostgreSQLManagementClient
-    from azure.mgmt.postgresqlflexibleservers.models import ConfigurationProperties, Server
 
 AZURE = "https://management.azure.com"
-# A server answers ServerIsBusy while another operation runs on it; older ones ServerBusy. Both come as 409.
-_BUSY_CODES = frozenset({"ServerIsBusy", "ServerBusy", "TooManyRequests"})
-_BUSY_STATUSES = frozenset({429, 500, 502, 503, 504})
-_ABSENT_CODES = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound", "ServerNotFound"})
-_STATUSES: dict[str, OperationStatus] = {"succeeded": "Succeeded", "failed": "Failed", "canceled": "Canceled"}
-
-
-class ServerNotFound(Refused):
-    def __init__(self, server: str, resource_group: str, subscription_id: str, text: str) -> None:
-        super().__init__(
-            f"There is no server {server!r} in resource group {resource_group!r} of subscription {subscription_id}: "
-            f"{text.rstrip('.')}. Check these three in the stack file, or create the cluster first."
-        )
-
-
-class NotElasticCluster(Refused):
-    def __init__(self, server: str, resource_group: str) -> None:
-        super().__init__(
-            f"Server {server!r} in resource group {resource_group!r} is a single flexible server, not an elastic "
-            "cluster, and cannot become one. Create an elastic cluster and move the data there."
-        )
-
-
-class AzureLoginRefused(Refused):
-    def __init__(self, endpoint: str, reason: str) -> None:
-        super().__init__(
-            f"{endpoint} does not accept this login: {reason.rstrip('.')}. Run `az login`, or set AZURE_CLIENT_ID, "
-            "AZURE_TENANT_ID and AZURE_CLIENT_SECRET."
-        )
 
 
 class ArmClient:
@@ -71,8 +41,9 @@ class ArmClient:
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
     ) -> None:
-        self.subscription_id, self.resource_group, self.server_name = subscription_id, resource_group, server_name
         self.endpoint = (base_url or AZURE).rstrip("/")
+        self._place = Place(self.endpoint, subscription_id, resource_group, server_name)
+        self._server = resource_group, server_name
         self._sdk = _connect(subscription_id, base_url, connect_timeout, read_timeout)
 
     def close(self) -> None:
@@ -86,16 +57,17 @@ class ArmClient:
 
     def read_server(self) -> ServerReading:
         with self._errors("Reading the server"):
-            server = self._sdk.servers.get(self.resource_group, self.server_name)
-        return self._reading(server)
+            reading = server_reading(self._sdk.servers.get(*self._server))
+        if reading is None:
+            raise NotElasticCluster(self._place)
+        return reading
 
     def start_resize(self, nodes: int) -> Operation:
         """Ask for `nodes` nodes. That Azure accepts it says nothing yet: limits are checked by the operation."""
         accepted = _Accepted()
         with self._errors(f"Asking for {nodes} nodes"):
             self._sdk.servers.begin_update(
-                self.resource_group,
-                self.server_name,
+                *self._server,
                 {"properties": {"cluster": {"clusterSize": nodes}}},
                 polling=False,
                 raw_response_hook=accepted,
@@ -104,37 +76,39 @@ class ArmClient:
 
     def read_operation(self, operation: Operation) -> OperationReading:
         """One poll. An operation that ARM no longer knows is `Unknown`: read the server to learn what came of it."""
-        from azure.core.rest import HttpRequest
-
+        doing = "Following the operation"
         if not self._is_mine(operation.url):
             return OperationReading("Unknown")
-        with self._errors("Following the operation"):
-            response = self._sdk.send_request(HttpRequest("GET", operation.url, headers={"Accept": "application/json"}))
-            response.read()
+        response = self._get(operation.url, doing)
         if response.status_code == 404:
             return OperationReading("Unknown")
-        if response.status_code >= 400:
-            error = _error(response)
-            code, text = str(error.get("code") or response.status_code), str(error.get("message") or response.reason)
-            raise self._refusal("Following the operation", response.status_code, code, text, response.headers)
-        return _operation_reading(response.status_code, _json(response), response.headers)
+        return operation_reading(response.status_code, self._body(response, doing), response.headers)
 
     def read_json(self, path: str, doing: str) -> Mapping[str, Any]:
         """What ARM has at a path below the server, where Azure's SDK for PostgreSQL knows nothing of it."""
+        server = (
+            f"/subscriptions/{self._place.subscription_id}/resourceGroups/{self._place.resource_group}"
+            f"/providers/Microsoft.DBforPostgreSQL/flexibleServers/{self._place.server_name}/"
+        )
+        return self._body(self._get(self.endpoint + server + path, doing), doing)
+
+    def _get(self, url: str, doing: str) -> Any:
         from azure.core.rest import HttpRequest
 
-        server = (
-            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-            f"/providers/Microsoft.DBforPostgreSQL/flexibleServers/{self.server_name}/"
-        )
         with self._errors(doing):
-            response = self._sdk.send_request(HttpRequest("GET", self.endpoint + server + path))
+            response = self._sdk.send_request(HttpRequest("GET", url, headers={"Accept": "application/json"}))
             response.read()
+        return response
+
+    def _body(self, response: Any, doing: str) -> Mapping[str, Any]:
+        """Raises what ARM's refusal means."""
         if response.status_code >= 400:
-            error = _error(response)
-            code, text = str(error.get("code") or response.status_code), str(error.get("message") or response.reason)
-            raise self._refusal(doing, response.status_code, code, text, response.headers)
-        return _json(response)
+            code, text = error_of(response, doing)
+            raise refusal(self._place, doing, response.status_code, code, text, response.headers)
+        return json_body(response, doing)
+
+    def _errors(self, doing: str) -> AbstractContextManager[None]:
+        return translated(self._place, doing)
 
     def _is_mine(self, url: str) -> bool:
         """The login goes along with every request: never to an address that is not this endpoint's."""
@@ -147,24 +121,23 @@ class ArmClient:
         """
         from azure.core.exceptions import HttpResponseError
 
-        server = self.resource_group, self.server_name
         with self._errors("Reading server parameters"):
             try:
-                found = [self._sdk.configurations.get(*server, name) for name in names]
+                found = [self._sdk.configurations.get(*self._server, name) for name in names]
             except HttpResponseError as error:
                 if error.status_code != 404:
                     raise
-                found = list(self._sdk.configurations.list_by_server(*server))
+                found = list(self._sdk.configurations.list_by_server(*self._server))
         wanted = {name.lower(): name for name in names}
         return {
-            wanted[configuration.name.lower()]: _parameter(configuration.properties)
+            wanted[configuration.name.lower()]: parameter(configuration.properties)
             for configuration in found
             if configuration.name and configuration.name.lower() in wanted and configuration.properties
         }
 
     def read_firewall_rules(self) -> tuple[FirewallRuleReading, ...]:
         with self._errors("Reading the firewall rules"):
-            rules = list(self._sdk.firewall_rules.list_by_server(self.resource_group, self.server_name))
+            rules = list(self._sdk.firewall_rules.list_by_server(*self._server))
         return tuple(
             FirewallRuleReading(rule.name or "", rule.properties.start_ip_address, rule.properties.end_ip_address)
             for rule in rules
@@ -176,8 +149,7 @@ class ArmClient:
         accepted = _Accepted()
         with self._errors(f"Setting {name} to {value}"):
             self._sdk.configurations.begin_put(
-                self.resource_group,
-                self.server_name,
+                *self._server,
                 name,
                 {"properties": {"value": value, "source": source}},
                 polling=False,
@@ -193,88 +165,8 @@ class ArmClient:
         modes = {"planned": "PlannedFailover", "forced": "ForcedFailover"}
         wanted = RestartParameter(restart_with_failover=True, failover_mode=modes[failover]) if failover else None
         with self._errors(f"Asking for a {failover} failover" if failover else "Asking for a restart"):
-            self._sdk.servers.begin_restart(
-                self.resource_group, self.server_name, wanted, polling=False, raw_response_hook=accepted
-            )
+            self._sdk.servers.begin_restart(*self._server, wanted, polling=False, raw_response_hook=accepted)
         return Operation(accepted.url, "restart")
-
-    def _reading(self, server: Server) -> ServerReading:
-        properties, sku = server.properties, server.sku
-        if properties is None or properties.cluster is None:
-            raise NotElasticCluster(self.server_name, self.resource_group)
-        availability, storage = properties.high_availability, properties.storage
-        return ServerReading(
-            name=server.name or self.server_name,
-            state=str(_value(properties.state)),
-            nodes=properties.cluster.cluster_size or 0,
-            version=str(_value(properties.version)),
-            sku=sku.name if sku else "",
-            tier=str(_value(sku.tier)) if sku else "",
-            # Azure takes `northeurope` and answers `North Europe`: one form, so that both compare equal.
-            location=server.location.replace(" ", "").lower(),
-            host=properties.fully_qualified_domain_name or "",
-            admin_login=properties.administrator_login or "",
-            database=properties.cluster.default_database_name or "postgres",
-            ha_mode=str(_value(availability.mode) or "Disabled") if availability else "Disabled",
-            ha_state=str(_value(availability.state) or "") if availability else "",
-            storage_gb=(storage.storage_size_gb or 0) if storage else 0,
-            resource_id=server.id or "",
-            backup_days=properties.backup.backup_retention_days if properties.backup else None,
-            public_access=_public(properties.network),
-        )
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        """Turn the SDK's exceptions into this project's. Order counts: all of them are AzureErrors."""
-        from azure.core import exceptions as sdk
-
-        try:
-            yield
-        except sdk.ClientAuthenticationError as error:
-            raise AzureLoginRefused(self.endpoint, _first_line(error.message)) from error
-        except sdk.DecodeError as error:
-            raise _garbled(doing, error.status_code) from error
-        except sdk.HttpResponseError as error:
-            code = (error.error.code if error.error else None) or str(error.status_code)
-            text = (error.error.message if error.error else None) or error.message
-            headers = getattr(error.response, "headers", {})
-            raise self._refusal(doing, error.status_code or 0, code, text, headers) from error
-        except sdk.ServiceRequestError as error:
-            fix = "Is the lab up? See `orchestrator lab status`." if _is_http(self.endpoint) else "Check the network."
-            raise ClusterUnreachable(self.endpoint, _first_line(error.message), fix) from error
-        except sdk.AzureError as error:
-            # No answer, or half of one: the request may have taken effect. Read the server, then decide again.
-            raise ArmBusy(doing, "NoAnswer", _first_line(error.message)) from error
-
-    def _refusal(self, doing: str, status: int, code: str, text: str, headers: Mapping[str, str]) -> Exception:
-        """By code before status: a busy server is a 409 like any conflict, and a failed operation can come as a 200."""
-        if code in _BUSY_CODES or status in _BUSY_STATUSES:
-            return ArmBusy(doing, code, text, status=status, retry_after=_retry_after(headers))
-        if status == 401:
-            return AzureLoginRefused(self.endpoint, text)
-        if code in _ABSENT_CODES:
-            return ServerNotFound(self.server_name, self.resource_group, self.subscription_id, text)
-        fix = ""
-        if status == 403:
-            fix = f"This login needs the role Contributor on resource group {self.resource_group!r}."
-        return ArmError(doing, code, text, status=status, fix=fix)
-
-
-def _public(network: Any) -> bool | None:
-    """None where ARM does not say."""
-    said = _value(network.public_network_access) if network else None
-    return None if said is None else str(said) == "Enabled"
-
-
-def _parameter(properties: ConfigurationProperties) -> Parameter:
-    return Parameter(
-        value=properties.value or "",
-        default=properties.default_value or "",
-        source=properties.source or "",
-        read_only=bool(properties.is_read_only),
-        dynamic=bool(properties.is_dynamic_config),
-        pending_restart=bool(properties.is_config_pending_restart),
-    )
 
 
 class _Accepted:
@@ -307,66 +199,3 @@ def _connect(
         options["use_env_settings"] = False  # a proxy of the environment cannot reach this machine's loopback
         return PostgreSQLManagementClient(credentials.NoCredential(), subscription_id, base_url, **options)
     return PostgreSQLManagementClient(credentials.azure_credential(), subscription_id, base_url, **options)
-
-
-def _operation_reading(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> OperationReading:
-    """Only three words end an operation; every other one is a way of saying that it goes on."""
-    said = str(body.get("status") or ("InProgress" if status == 202 else "Succeeded"))
-    error = _part(body, "error")
-    return OperationReading(
-        _STATUSES.get(said.lower(), "InProgress"),
-        str(error.get("code") or ""),
-        str(error.get("message") or ""),
-        _retry_after(headers),
-    )
-
-
-def _json(response: Any) -> Mapping[str, Any]:
-    """{} without a body. Raises ArmBusy for one that is no JSON object: whatever it meant, ask again."""
-    if not response.content:
-        return {}
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        return body
-    raise _garbled("Following the operation", response.status_code)
-
-
-def _error(response: Any) -> Mapping[str, Any]:
-    """ARM's error envelope; {} where a gateway in between answered in its own form."""
-    try:
-        return _part(_json(response), "error")
-    except ArmBusy:
-        return {}
-
-
-def _garbled(doing: str, status: int | None) -> ArmBusy:
-    return ArmBusy(doing, "GarbledAnswer", "the body of the answer is not the JSON that ARM sends", status=status)
-
-
-def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = body.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; ARM never sends the date form."""
-    try:
-        return float(headers.get("Retry-After") or "")
-    except ValueError:
-        return None
-
-
-def _value(member: Any) -> Any:
-    """The SDK's enums are str subclasses whose str() is not their value."""
-    return getattr(member, "value", member)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0].rstrip(".") if text.strip() else "no reason given"
-
-
-def _is_http(endpoint: str) -> bool:
-    return endpoint.startswith("http://")
