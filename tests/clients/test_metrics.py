@@ -8,10 +8,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestrator.clients.azure.arm import ArmClient
-from orchestrator.clients.azure.metrics import MetricsUnreadable, NoMetrics, read_cpu_percent, read_metrics
+from orchestrator.clients.azure.metrics import (
+    MetricsUnreadable,
+    NoMetrics,
+    read_cpu_minutes,
+    read_cpu_percent,
+    read_metrics,
+)
+from orchestrator.core.errors import ArmBusy
 from orchestrator.core.observed.metrics import METRICS, Span
 from orchestrator.lab.arm.emulator import ArmEmulator
 from orchestrator.lab.arm.metric_store import MetricStore
+from orchestrator.lab.arm.protocol import ArmFault
 from orchestrator.lab.arm.resources import ServerFacts
 from tests.fix_arm import SUBSCRIPTION, ArmLab, MemoryBackend
 
@@ -94,6 +102,39 @@ def test_the_guard_reads_the_last_minute_that_has_a_value(measured: Measured) ->
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     measured.store.record("cpu_percent", now - MINUTE, 73.0)
     assert read_cpu_percent(measured.client) == 73.0
+
+
+def test_the_guard_reads_a_value_that_arrived_minutes_late_but_none_of_long_ago(measured: Measured) -> None:
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    measured.store.record("cpu_percent", now - 20 * MINUTE, 99.0)
+    assert read_cpu_percent(measured.client) is None
+    measured.store.record("cpu_percent", now - 6 * MINUTE, 41.0)
+    measured.store.record("cpu_percent", now - 5 * MINUTE, 42.0)
+    assert read_cpu_percent(measured.client) == 42.0
+
+
+def test_the_minutes_of_a_load_are_those_that_lie_within_it(by_node: Measured) -> None:
+    """Of all nodes the busiest; the minutes in which it began and ended hold something else too."""
+    for number, value in enumerate((10.0, 80.0, 90.0, 20.0)):
+        by_node.store.record("cpu_percent", START + number * MINUTE, value, "elk1-w1")
+        by_node.store.record("cpu_percent", START + number * MINUTE, 5.0, "elk1-c")
+    began, ended = START + timedelta(seconds=0.5), START + timedelta(minutes=3, seconds=30)
+    assert read_cpu_minutes(by_node.client, Span(began, ended)) == (80.0, 90.0)
+    assert read_cpu_minutes(by_node.client, Span(START, ended)) == (10.0, 80.0, 90.0)
+    assert read_cpu_minutes(by_node.client, Span(began, began + MINUTE)) == ()
+
+
+def test_who_is_asked_for_patience_is_told_how_long(measured: Measured) -> None:
+    measured.emulator.faults.throttle(retry_after=17)
+    with pytest.raises(ArmBusy) as caught:
+        read_cpu_minutes(measured.client, HOUR)
+    assert caught.value.retry_after == 17
+
+
+def test_rights_that_are_missing_are_named(measured: Measured) -> None:
+    measured.emulator.faults.break_request(0, ArmFault(403, "AuthorizationFailed", "The client may not read."))
+    with pytest.raises(MetricsUnreadable, match=r"The client may not read\..*Monitoring Reader"):
+        read_cpu_minutes(measured.client, HOUR)
 
 
 def test_the_form_is_azure_monitors(arm: ArmLab) -> None:

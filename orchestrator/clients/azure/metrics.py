@@ -7,16 +7,18 @@ gives, and doctor asks which dimensions there are, and splits by the node where 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from orchestrator.clients.azure.arm import ArmClient
-from orchestrator.core.errors import ArmError, Refused
-from orchestrator.core.observed.metrics import METRICS, Reading, Span
+from orchestrator.core.errors import ArmBusy, ArmError, Refused
+from orchestrator.core.observed.metrics import METRICS, Reading, Span, whole_minutes
 
 API_VERSION = "2018-01-01"
 METRIC = "cpu_percent"
+# Minutes, up to now: one value a minute arrives some minutes later, and an older one says nothing of now.
+_RECENT = 10
 # What the node's dimension is called in Azure's older service on Citus.
 _NODE = "servername"
 
@@ -30,25 +32,42 @@ class NoMetrics(Refused):
 
 
 def read_cpu_percent(arm: ArmClient) -> float | None:
-    """The highest value of the last minute that has one; None when there is none yet. Raises NoMetrics."""
-    wanted = {
-        "api-version": API_VERSION,
-        "metricnames": METRIC,
-        "aggregation": "Maximum",
-        "interval": "PT1M",
-    }
+    """Of the busiest node in the last minute with a value; None where none of the last ten has. Raises NoMetrics."""
     try:
-        found = arm.read_json(f"providers/Microsoft.Insights/metrics?{urlencode(wanted)}", "Reading the metrics")
+        minutes = _cpu_by_minute(arm, {})
     except ArmError as error:
         raise NoMetrics(arm.endpoint, error.text) from error
-    values = [
-        point["maximum"]
-        for metric in found.get("value", ())
-        for series in metric.get("timeseries", ())
-        for point in series.get("data", ())[-3:]
-        if point.get("maximum") is not None
-    ]
-    return float(max(values)) if values else None
+    return next((value for _, value in reversed(minutes[-_RECENT:]) if value is not None), None)
+
+
+def read_cpu_minutes(arm: ArmClient, span: Span) -> tuple[float, ...]:
+    """Percent of the busiest node in each whole minute of the span that has a value by now.
+
+    Raises ArmBusy while Azure asks to wait, MetricsUnreadable for what waiting does not mend.
+    """
+    whole = whole_minutes(span)
+    if whole.start >= whole.end:
+        return ()
+    try:
+        found = _cpu_by_minute(arm, {"timespan": f"{_minute(whole.start)}/{_minute(whole.end)}"})
+    except ArmBusy:
+        raise
+    except ArmError as error:
+        raise MetricsUnreadable(arm.endpoint, error.text) from error
+    return tuple(value for _, value in found if value is not None)
+
+
+def _cpu_by_minute(arm: ArmClient, more: Mapping[str, str]) -> list[tuple[str, float | None]]:
+    """In their order, the highest value of all nodes; None where there is none yet."""
+    wanted = {"api-version": API_VERSION, "metricnames": METRIC, "aggregation": "Maximum", "interval": "PT1M", **more}
+    found = arm.read_json(f"providers/Microsoft.Insights/metrics?{urlencode(wanted)}", "Reading the metrics")
+    minutes: dict[str, float | None] = {}
+    for metric in found.get("value", ()):
+        for series in metric.get("timeseries", ()):
+            for point in series.get("data", ()):
+                values = (minutes.get(point["timeStamp"]), point.get("maximum"))
+                minutes[point["timeStamp"]] = max((float(one) for one in values if one is not None), default=None)
+    return sorted(minutes.items())
 
 
 class MetricsUnreadable(Refused):
@@ -61,15 +80,15 @@ class MetricsUnreadable(Refused):
 
 def read_metrics(arm: ArmClient, span: Span) -> tuple[Reading, ...]:
     """METRICS in the span's whole minutes, for each node where Azure tells nodes apart. Raises MetricsUnreadable."""
-    start, end = _minute(span.start + timedelta(seconds=59)), _minute(span.end)
-    if start >= end:
+    whole = whole_minutes(span)
+    if whole.start >= whole.end:
         return ()
     wanted = {
         "api-version": API_VERSION,
         "metricnames": ",".join(METRICS),
         "aggregation": "Average,Maximum",
         "interval": "PT1M",
-        "timespan": f"{start}/{end}",
+        "timespan": f"{_minute(whole.start)}/{_minute(whole.end)}",
     }
     try:
         dimension = _dimension(arm)

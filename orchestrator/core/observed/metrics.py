@@ -13,6 +13,7 @@ from orchestrator.core.errors import Refused
 METRICS = {
     "cpu_percent": "%", "memory_percent": "%", "storage_percent": "%", "iops": "", "active_connections": "",
 }  # fmt: skip
+MINUTE = timedelta(minutes=1)
 SPAN = timedelta(hours=1)
 # Azure keeps metrics for 93 days, and one value a minute arrives some minutes later.
 KEPT = timedelta(days=93)
@@ -30,6 +31,12 @@ class NoSpan(Refused):
 class Span:
     start: datetime
     end: datetime
+
+
+def whole_minutes(span: Span) -> Span:
+    """Those that lie within it: a value of Azure is that of a whole minute. It may end before it starts."""
+    begun = span.start.replace(second=0, microsecond=0)
+    return Span(begun if begun == span.start else begun + MINUTE, span.end.replace(second=0, microsecond=0))
 
 
 @dataclass(frozen=True, slots=True)
