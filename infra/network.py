@@ -5,7 +5,8 @@ from __future__ import annotations
 import pulumi
 from pulumi_azure_native import network, privatedns
 
-from orchestrator.core.desired.spec import ClusterSpec, PrivateEndpoint
+from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.desired.spec_server import PrivateEndpoint
 
 # Source: "Private Link for Azure Database for PostgreSQL": zone and sub-resource of flexible servers.
 ZONE = "privatelink.postgres.database.azure.com"

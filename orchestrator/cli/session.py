@@ -25,7 +25,7 @@ from orchestrator.core.errors import Refused
 from orchestrator.core.observed.state import ClusterState
 from orchestrator.core.planning.isolation import isolation_plan, release_plan
 from orchestrator.core.planning.plan import Plan, Wanted, make_plan
-from orchestrator.core.planning.steps import ServiceStep
+from orchestrator.core.planning.steps_services import ServiceStep
 from orchestrator.workflow.apply import World, observe
 from orchestrator.workflow.moving import Oversight
 from orchestrator.workflow.waiting import Run

@@ -1,4 +1,4 @@
-"""Bytes, seconds and money in words: one spelling for every view."""
+"""Bytes, seconds, money and numbers of things in words: one spelling for every view."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def duration(seconds: float) -> str:
 
 def money(amount: float, currency: str) -> str:
     return f"{amount:,.0f} {currency}" if amount >= 100 else f"{amount:,.2f} {currency}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 move`, `2 moves`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

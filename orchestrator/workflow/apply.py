@@ -16,7 +16,6 @@ from orchestrator.core.planning.plan import Plan
 from orchestrator.core.planning.steps import (
     AwaitNodes,
     FollowRebalance,
-    MakeServices,
     MoveShards,
     PinTenant,
     RaiseExecutors,
@@ -25,13 +24,13 @@ from orchestrator.core.planning.steps import (
     ResizeCluster,
     RestoreSettings,
     ServerStep,
-    ServiceStep,
     SettleServer,
     SplitTenant,
     Step,
     TenantStep,
     VerifyCluster,
 )
+from orchestrator.core.planning.steps_services import MakeServices, ServiceStep
 from orchestrator.workflow import server
 from orchestrator.workflow.bulk import make_services
 from orchestrator.workflow.checking import checked

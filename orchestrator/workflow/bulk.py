@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.core.events import StepProgress, Waiting
-from orchestrator.core.planning.steps import MakeServices
+from orchestrator.core.planning.steps_services import MakeServices
 from orchestrator.workflow.protocols import Services
 from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run
 

@@ -15,7 +15,8 @@ from orchestrator.core.observed.server import Operation, OperationReading, Param
 from orchestrator.core.observed.state import ClusterState, Node, RebalanceJob, StartedRebalance
 from orchestrator.core.observed.structure import NodeStructure
 from orchestrator.core.planning.placement import Move
-from orchestrator.core.planning.steps import SingleStep, SplitTenant, TransferMode
+from orchestrator.core.planning.steps import SplitTenant, TransferMode
+from orchestrator.core.planning.steps_services import SingleStep
 
 
 class ControlPlane(Protocol):

@@ -22,7 +22,7 @@ from orchestrator.core.errors import DatabaseError, Problem
 from orchestrator.core.observed.state import ServicesState
 from orchestrator.core.planning.checks_services import check_services, service_notices
 from orchestrator.core.planning.plan_services import plan_services
-from orchestrator.core.planning.steps import EnsureRole, EnsureSchema, RunMigration, ServiceStep
+from orchestrator.core.planning.steps_services import EnsureRole, EnsureSchema, RunMigration, ServiceStep
 from tests.fix_lab import Cluster
 
 USERS = "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);"

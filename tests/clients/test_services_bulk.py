@@ -14,7 +14,7 @@ from orchestrator.clients.services.services_bulk import BATCH, BulkRun, batches,
 from orchestrator.core.desired.services import Password
 from orchestrator.core.errors import DatabaseError
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.steps import EnsureRole, EnsureSchema, RunMigration, SingleStep
+from orchestrator.core.planning.steps_services import EnsureRole, EnsureSchema, RunMigration, SingleStep
 from tests.fix_lab import Cluster
 
 SHA = "f" * 64

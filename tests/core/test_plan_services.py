@@ -16,7 +16,7 @@ from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.observed.state import AppliedMigration, Role, Schema, ServicesState, Table
 from orchestrator.core.planning.migrations import Migration, TableFacts
 from orchestrator.core.planning.plan_services import first_schema, plan_services
-from orchestrator.core.planning.steps import (
+from orchestrator.core.planning.steps_services import (
     EnsureBookkeeping,
     EnsureGrant,
     EnsureRole,

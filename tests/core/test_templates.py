@@ -11,7 +11,7 @@ from orchestrator.core.desired.services import KeyRange, Keys, ServiceSpec, Serv
 from orchestrator.core.desired.templates import expand, keys_of_range, keys_of_text
 from orchestrator.core.observed.state import ServicesState
 from orchestrator.core.planning.plan_services import MANY, plan_services
-from orchestrator.core.planning.steps import EnsureGrant, EnsureRole, EnsureSchema, MakeServices
+from orchestrator.core.planning.steps_services import EnsureGrant, EnsureRole, EnsureSchema, MakeServices
 
 
 def template(**service: Any) -> ServiceTemplate:

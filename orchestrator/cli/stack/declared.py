@@ -22,7 +22,7 @@ from orchestrator.core.observed.state import ServicesState
 from orchestrator.core.planning.checks_services import check_services, service_notices
 from orchestrator.core.planning.migrations import Migration
 from orchestrator.core.planning.plan_services import plan_services
-from orchestrator.core.planning.steps import ServiceStep
+from orchestrator.core.planning.steps_services import ServiceStep
 
 
 @dataclass(frozen=True)

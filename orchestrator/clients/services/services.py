@@ -32,7 +32,7 @@ from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import DatabaseError, OrchestratorError
 from orchestrator.core.observed.state import Role, ServicesState
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.steps import (
+from orchestrator.core.planning.steps_services import (
     EnsureBookkeeping,
     EnsureGrant,
     EnsureRole,

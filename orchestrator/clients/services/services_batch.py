@@ -32,7 +32,7 @@ from orchestrator.clients.services.services_steps import (
     verifier,
 )
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.steps import EnsureGrant, EnsureRole, EnsureSchema, RunMigration, SingleStep
+from orchestrator.core.planning.steps_services import EnsureGrant, EnsureRole, EnsureSchema, RunMigration, SingleStep
 
 Connection = psycopg.Connection[Any]
 Bundle: TypeAlias = tuple[SingleStep, ...]

@@ -14,7 +14,7 @@ import psycopg
 from orchestrator.clients.services.services_batch import Bundle, Connection, WholeService
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.steps import EnsureGrant, EnsureRole, EnsureSchema, RunMigration
+from orchestrator.core.planning.steps_services import EnsureGrant, EnsureRole, EnsureSchema, RunMigration
 
 AT_ONCE = 4
 # More gain little (measured), and a transaction holds a lock for each table, index and sequence on every node.

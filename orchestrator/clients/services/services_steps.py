@@ -18,7 +18,13 @@ from orchestrator.clients.services.services_reading import read_tables
 from orchestrator.core.errors import DatabaseError
 from orchestrator.core.observed.state import Table
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.steps import EnsureGrant, EnsureRole, EnsureRowTables, EnsureSchema, RunMigration
+from orchestrator.core.planning.steps_services import (
+    EnsureGrant,
+    EnsureRole,
+    EnsureRowTables,
+    EnsureSchema,
+    RunMigration,
+)
 
 Connection = psycopg.Connection[Any]
 

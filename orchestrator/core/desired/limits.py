@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,22 @@ def limit(name: str) -> Limit:
 def standard_ports() -> dict[str, int]:
     """direct, pooled, balanced and balanced_pooled port of an elastic cluster on Azure."""
     return {name: value for name, value in _raw()["ports"].items() if isinstance(value, int)}
+
+
+def one_of(name: str, value: T) -> T:
+    """The value. Raises ValueError where the limit's enumeration does not have it."""
+    known = limit(name)
+    if value not in known.values:
+        choices = ", ".join(str(item) for item in known.values)
+        raise ValueError(f"{value} is not one of {choices} ({known.source}, as of {known.as_of})")
+    return value
+
+
+def in_range(name: str, value: int, unit: str) -> int:
+    """The value. Raises ValueError where it is outside the limit's range."""
+    known = limit(name)
+    if not known.minimum <= value <= known.maximum:
+        raise ValueError(
+            f"{value} is outside {known.minimum} to {known.maximum} {unit} ({known.source}, as of {known.as_of})"
+        )
+    return value

@@ -9,178 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.limits import in_range, limit, one_of
 from orchestrator.core.desired.names import check_parameter
-from orchestrator.core.desired.services import FilePath, Model, Name, ServiceSpec, ServiceTemplate
+from orchestrator.core.desired.services import FilePath, Model, ServiceSpec, ServiceTemplate
+from orchestrator.core.desired.spec_access import DatabaseLogin, Endpoint, SecretSource
 from orchestrator.core.desired.spec_azure import Alerts, Authentication, Diagnostics, geo_redundant_backup_problem
+from orchestrator.core.desired.spec_server import Backup, Compute, MaintenanceWindow, Network, PgBouncer, Storage
 
 NAMESPACE = "elastic-cluster"
 RESERVED_LOGINS = frozenset({"azure_superuser", "azure_pg_admin", "admin", "administrator", "root", "guest", "public"})
 
 ClusterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
-T = TypeVar("T")
-IpV4 = Annotated[str, StringConstraints(pattern=r"^(\d{1,3}\.){3}\d{1,3}$")]
-
-
-class Compute(Model):
-    """Compute size; every node has the same."""
-
-    sku: Annotated[str, Field(examples=["Standard_D4ds_v5"], min_length=1)] = "Standard_D2ds_v5"
-    tier: Annotated[str, Field(json_schema_extra={"enum": list(limit("compute.tiers").values)})] = "GeneralPurpose"
-
-    @field_validator("tier")
-    @classmethod
-    def _known_tier(cls, value: str) -> str:
-        return _one_of("compute.tiers", value)
-
-
-class Storage(Model):
-    """Storage of each node. Elastic clusters cannot grow it by themselves and no storage can shrink."""
-
-    size_gb: Annotated[int, Field(json_schema_extra={"enum": list(limit("storage.size_gb").values)})] = 128
-    iops: Annotated[int, Field(ge=100)] | None = None
-    type: Literal["Premium_LRS", "PremiumV2_LRS"] | None = None
-    auto_grow: Literal[False] = False
-
-    @field_validator("size_gb")
-    @classmethod
-    def _known_size(cls, value: int) -> int:
-        return _one_of("storage.size_gb", value)
-
-    @field_validator("auto_grow", mode="before")
-    @classmethod
-    def _no_auto_grow(cls, value: object) -> object:
-        if value is True:
-            raise ValueError(
-                "elastic clusters cannot grow their storage by themselves; remove the key and size the storage"
-            )
-        return value
-
-
-class Backup(Model):
-    retention_days: int = 7
-    geo_redundant: bool = False
-
-    @field_validator("retention_days")
-    @classmethod
-    def _known_retention(cls, value: int) -> int:
-        return _in_range("backup.retention_days", value, "days")
-
-
-class MaintenanceWindow(Model):
-    """Start of Azure's own maintenance, in UTC."""
-
-    day_of_week: Literal["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
-    start_hour: Annotated[int, Field(ge=0, le=23)] = 0
-    start_minute: Annotated[int, Field(ge=0, le=59)] = 0
-
-
-class PgBouncer(Model):
-    """The built-in connection pooler (ports 6432 and 8432)."""
-
-    enabled: bool = True
-    pool_mode: Literal["transaction", "session", "statement"] = "transaction"
-    default_pool_size: Annotated[int, Field(ge=1, le=4950)] = 50
-    max_client_conn: Annotated[int, Field(ge=1, le=50000)] = 5000
-    max_prepared_statements: Annotated[int, Field(ge=0, le=5000)] = Field(
-        default=200,
-        description="0 is Azure's default and breaks protocol-level prepared statements in transaction mode.",
-    )
-
-
-class FirewallRule(Model):
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
-    start_ip: IpV4
-    end_ip: IpV4 | None = Field(default=None, description="Defaults to startIp.")
-
-
-class PrivateEndpoint(Model):
-    subnet_id: Annotated[str, StringConstraints(pattern=r"^/subscriptions/.+/subnets/.+$")]
-    private_dns_zone_id: str | None = Field(
-        default=None, description="An existing zone; without it one is made and linked to the subnet's network."
-    )
-
-
-class Network(Model):
-    """Public access with firewall rules, or a private endpoint. VNet injection does not exist for elastic clusters."""
-
-    public_access: bool = True
-    firewall_rules: tuple[FirewallRule, ...] = ()
-    private_endpoint: PrivateEndpoint | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Network:
-        if self.firewall_rules and not self.public_access:
-            raise ValueError("firewallRules only apply to public access; set publicAccess: true or remove them")
-        if not self.public_access and self.private_endpoint is None:
-            raise ValueError("nobody could reach the cluster; set publicAccess: true or add a privateEndpoint")
-        return self
-
-
-class SecretSource(Model):
-    """Where a password comes from: an environment variable or a file, or a Pulumi secret.
-
-    Only Pulumi can decrypt `secure`; the orchestrator then takes ORCHESTRATOR_ADMIN_PASSWORD.
-    With `generate`, `pulumi up` makes the file, with mode 0600, where it is missing.
-    """
-
-    secure: str | None = None
-    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    file: FilePath | None = None
-    generate: bool = False
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SecretSource:
-        if self.generate and self.file is None:
-            raise ValueError("generate needs the file that the password is kept in; add file")
-        if sum(source is not None for source in (self.env, self.file, self.secure)) != 1:
-            raise ValueError("name exactly one of env and file, or keep a Pulumi secret (secure)")
-        return self
-
-
-class DatabaseLogin(Model):
-    """How the orchestrator itself logs in to the database: with the administrator's password or as an Entra principal.
-
-    `role` is the principal's name as Azure made it a role: a user principal name, a group's or an application's name.
-    """
-
-    method: Literal["password", "entra"] = "password"
-    role: Name | None = None
-
-    @model_validator(mode="after")
-    def _role_of_entra(self) -> DatabaseLogin:
-        if self.method == "entra" and self.role is None:
-            raise ValueError("role is missing: name the Entra administrator of the server that logs in")
-        if self.method == "password" and self.role is not None:
-            raise ValueError("role goes with method: entra; the password's role is administratorLogin")
-        return self
-
-
-class Ports(Model):
-    """TCP ports of the cluster. A port that is absent is not offered."""
-
-    direct: Annotated[int, Field(ge=1, le=65535)]
-    pooled: Annotated[int, Field(ge=1, le=65535)] | None = None
-    balanced: Annotated[int, Field(ge=1, le=65535)] | None = None
-    balanced_pooled: Annotated[int, Field(ge=1, le=65535)] | None = None
-
-
-class Endpoint(Model):
-    """Where the cluster answers, when that is not Azure's public endpoint: the lab, a tunnel, a private name."""
-
-    host: Annotated[str, Field(min_length=1)]
-    ports: Ports
-    arm: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
-    engine: Literal["docker", "native", "embedded"] | None = None
-    sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
-        default="verify-full",
-        description="verify-full: the server proves its name with a certificate the system trusts.",
-    )
 
 
 class ClusterSpec(Model):
@@ -232,7 +76,7 @@ class ClusterSpec(Model):
     @field_validator("nodes")
     @classmethod
     def _known_nodes(cls, value: int) -> int:
-        return _in_range("cluster.nodes", value, "nodes")
+        return in_range("cluster.nodes", value, "nodes")
 
     @field_validator("postgres_version", mode="before")
     @classmethod
@@ -242,7 +86,7 @@ class ClusterSpec(Model):
     @field_validator("postgres_version")
     @classmethod
     def _known_version(cls, value: str) -> str:
-        return _one_of("postgres.versions", value)
+        return one_of("postgres.versions", value)
 
     @field_validator("administrator_login")
     @classmethod
@@ -297,23 +141,6 @@ def _parameter_text(value: object) -> object:
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value) if isinstance(value, int | float) else value
-
-
-def _one_of(name: str, value: T) -> T:
-    known = limit(name)
-    if value not in known.values:
-        choices = ", ".join(str(item) for item in known.values)
-        raise ValueError(f"{value} is not one of {choices} ({known.source}, as of {known.as_of})")
-    return value
-
-
-def _in_range(name: str, value: int, unit: str) -> int:
-    known = limit(name)
-    if not known.minimum <= value <= known.maximum:
-        raise ValueError(
-            f"{value} is outside {known.minimum} to {known.maximum} {unit} ({known.source}, as of {known.as_of})"
-        )
-    return value
 
 
 def check_names(services: Sequence[ServiceSpec], administrator_login: str) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.core.desired.limits import limit
-from orchestrator.core.desired.spec import ClusterSpec, Compute, PgBouncer, Storage
+from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.desired.spec_server import Compute, PgBouncer, Storage
 from orchestrator.core.errors import Refused, ScaleInRefused
 from orchestrator.core.moves.cost import Defaults
 from orchestrator.core.observed.server import ServerReading

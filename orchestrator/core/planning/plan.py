@@ -30,13 +30,13 @@ from orchestrator.core.planning.steps import (
     RebalanceShards,
     ResizeCluster,
     RestoreSettings,
-    ServiceStep,
     SettleServer,
     Step,
     TransferMode,
     Verify,
     VerifyCluster,
 )
+from orchestrator.core.planning.steps_services import ServiceStep
 
 # More moves at once than this only queue on the network and the disks of the nodes that give and take.
 MOST_AT_ONCE = 16

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.observed.state import Role, Schema, ServicesState
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.steps import (
+from orchestrator.core.planning.steps_services import (
     EnsureBookkeeping,
     EnsureGrant,
     EnsureRole,

@@ -1,6 +1,7 @@
-"""The steps a plan is made of. Each *ensures* an end state and can be repeated; each is inert data.
+"""The steps a plan is made of: on the server, the shards and tenants here, on services in `steps_services`.
 
-`title` says in the user's words what the step is about to make true.
+Each *ensures* an end state and can be repeated; each is inert data. `title` says in the user's
+words what the step is about to make true.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from orchestrator.core.desired.services import Password
 from orchestrator.core.observed.pins import Pin, Tenant
 from orchestrator.core.planning.placement import Move
+from orchestrator.core.planning.steps_services import ServiceStep
+from orchestrator.core.size import count
 
 TransferMode = Literal["auto", "force_logical", "block_writes"]
 # quick: small groups row by row, of large ones a sample; full: every row of every group.
@@ -18,10 +20,6 @@ Verify = Literal["quick", "full", "off"]
 
 AT_ONCE = "citus.max_background_task_executors"
 PER_NODE = "citus.max_background_task_executors_per_node"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class RaiseExecutors:
 
     @property
     def title(self) -> str:
-        return f"allow {_count(self.at_once, 'move')} at once, {self.per_node} per node"
+        return f"allow {count(self.at_once, 'move')} at once, {self.per_node} per node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class RebalanceShards:
 
     @property
     def title(self) -> str:
-        return f"rebalance with {self.strategy}: {_count(len(self.moves), 'move')}"
+        return f"rebalance with {self.strategy}: {count(len(self.moves), 'move')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class MoveShards:
             away = ", and everybody else away from there" if self.tenant.alone else ""
             return f"move {self.tenant.tenant.title} to node {self.tenant.node_id}{away}"
         doing = "move back" if self.exactly else f"rebalance with {self.strategy}"
-        return f"{doing}: {_count(len(self.moves), 'direct move')}, {self.at_once} at once"
+        return f"{doing}: {count(len(self.moves), 'direct move')}, {self.at_once} at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,121 +192,6 @@ class VerifyCluster:
         return "verify nodes, placement and settings"
 
 
-@dataclass(frozen=True, slots=True)
-class EnsureBookkeeping:
-    """The regular schema `orchestrator`, where the cluster remembers which migrations ran."""
-
-    @property
-    def title(self) -> str:
-        return "make the schema orchestrator, which records migrations"
-
-
-@dataclass(frozen=True, slots=True)
-class EnsureRole:
-    """A LOGIN role with its password (sent as a SCRAM verifier), connection limit and search_path.
-
-    `search_path` is the schema to put first, or None where role and schema have the same name and PostgreSQL's
-    default `"$user", public` does it. `password` says where it comes from; no step holds a password. The admin becomes
-    a member: without that it can neither make the schema nor rebalance it.
-    """
-
-    service: str
-    role: str
-    connection_limit: int
-    search_path: str | None
-    create: bool
-    set_password: bool
-    grant_to_admin: bool
-    password: Password
-
-    @property
-    def title(self) -> str:
-        if self.create:
-            return f"create role {self.role}"
-        return f"alter role {self.role}" + (" and set its password" if self.set_password else "")
-
-
-@dataclass(frozen=True, slots=True)
-class EnsureSchema:
-    """`create` it, owned by the role, or `take_over` what the admin owns of it; `distribute` it where asked."""
-
-    service: str
-    schema: str
-    role: str
-    create: bool
-    distribute: bool
-    take_over: bool = False
-
-    @property
-    def title(self) -> str:
-        verbs = (("create", self.create), ("hand over", self.take_over), ("distribute", self.distribute))
-        title = f"{' and '.join(verb for verb, wanted in verbs if wanted)} schema {self.schema}"
-        return f"{title}, which the admin owns, to {self.role}" if self.take_over else title
-
-
-@dataclass(frozen=True, slots=True)
-class RunMigration:
-    """Run one file as the service's role and record it, both in one transaction."""
-
-    service: str
-    role: str
-    schema: str
-    name: str
-    sha256: str
-
-    @property
-    def title(self) -> str:
-        return f"run migration {self.name} as {self.role}"
-
-
-@dataclass(frozen=True, slots=True)
-class EnsureRowTables:
-    """Distribute the schema's tables by `column`, and copy `reference_tables` to every node."""
-
-    service: str
-    schema: str
-    column: str
-    reference_tables: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        return f"distribute the tables of {self.schema} by {self.column}"
-
-
-@dataclass(frozen=True, slots=True)
-class EnsureGrant:
-    """Another role's rights on the schema's tables, later ones included."""
-
-    service: str
-    schema: str
-    owner: str
-    role: str
-    privileges: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        return f"grant {', '.join(self.privileges)} on {self.schema} to {self.role}"
-
-
-SingleStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigration | EnsureRowTables | EnsureGrant
-
-
-@dataclass(frozen=True, slots=True)
-class MakeServices:
-    """The steps of many services that do not depend on each other: one bundle for each, several bundles at once.
-
-    After a run that was cut off, what a bundle has left undone is planned again like any other step.
-    """
-
-    bundles: tuple[tuple[SingleStep, ...], ...]
-    doing: str = "make"
-
-    @property
-    def title(self) -> str:
-        return f"{self.doing} {_count(len(self.bundles), 'service')}, several at once"
-
-
-ServiceStep: TypeAlias = SingleStep | MakeServices
 ServerStep: TypeAlias = SettleServer | ResizeCluster | RaiseExecutors | RestoreSettings
 TenantStep: TypeAlias = PinTenant | ReleaseTenant | SplitTenant
 ShardStep: TypeAlias = FollowRebalance | RebalanceShards | MoveShards | TenantStep
