@@ -26,6 +26,7 @@ from orchestrator.core.observed.state import ClusterState
 from orchestrator.core.planning.isolation import isolation_plan, release_plan
 from orchestrator.core.planning.plan import Plan, Wanted, make_plan
 from orchestrator.core.planning.steps_services import ServiceStep
+from orchestrator.driver import drive
 from orchestrator.workflow.apply import World, observe
 from orchestrator.workflow.moving import Oversight
 from orchestrator.workflow.waiting import Run
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 class SubscriptionMissing(Refused):
     def __init__(self) -> None:
         super().__init__(
-            "Neither elastic-cluster:subscriptionId in the stack file nor AZURE_SUBSCRIPTION_ID names the subscription."
+            "Neither elastic-cluster:subscriptionId in the stack file nor AZURE_SUBSCRIPTION_ID names the "
+            "subscription: set one of them. `az account show --query id` prints it."
         )
 
 
@@ -45,7 +47,8 @@ class SubscriptionMissing(Refused):
 class Session:
     """Open connections to one stack's cluster. `replan` observes and plans anew with the same wishes.
 
-    `notes` go along with every plan that has something to do.
+    `notes` go along with every plan that has something to do. Not frozen: the guard, the checks and Pulumi take their
+    place in `world` once the session is open.
     """
 
     file: StackFile
@@ -56,6 +59,10 @@ class Session:
     services: DeclaredServices | None
     control: ArmClient | None
     notes: tuple[str, ...] = ()
+
+    def observed(self) -> ClusterState:
+        """One reading, for verbs that look before they do anything: nothing is told while it waits."""
+        return drive(observe(self.world, self.services.observe if self.services else None), lambda _: None)
 
     def replan(self, wanted: Wanted) -> Run[tuple[Plan, ClusterState]]:
         declared = self.services if wanted.services else None

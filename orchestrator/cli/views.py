@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import IO, Any
@@ -12,14 +13,14 @@ from orchestrator.core.observed.state import NodeLoad, skew
 from orchestrator.core.outlook.estimate import Estimate
 from orchestrator.core.planning.plan import Plan
 from orchestrator.core.report import EstimateReport, Report
-from orchestrator.core.size import duration, size
+from orchestrator.core.size import count, duration, size
 
 BAR = 24
 # A log file gets a line of progress this often, in seconds; a terminal has one line that is redrawn.
 QUIET = 2.0
 
 
-def placement_lines(loads: Sequence[NodeLoad]) -> list[str]:
+def placement_lines(loads: tuple[NodeLoad, ...]) -> list[str]:
     """One line per node: address, shard groups, bytes, and a bar of the bytes."""
     if not loads:
         return ["  no nodes"]
@@ -28,17 +29,13 @@ def placement_lines(loads: Sequence[NodeLoad]) -> list[str]:
     width = max(len(name) for name in names)
     lines = []
     for load, name in zip(loads, names, strict=True):
-        state = "" if load.node.joined else "  not ready"
-        filled = round(BAR * (load.bytes or 0) / most) if most else 0
         groups = f"{load.shard_groups:>5} group{'s' if load.shard_groups != 1 else ' '}"
-        bar = "█" * filled
-        lines.append(
-            f"  node {load.node.node_id:<3} {name:<{width}} {groups} {size(load.bytes):>10}  {bar}{state}".rstrip()
-        )
-    even = skew(loads if isinstance(loads, tuple) else tuple(loads))
-    lines.append(
-        f"  fullest node over average: {even:.2f}" if even is not None else "  fullest node over average: no data"
-    )
+        bar = "█" * (round(BAR * (load.bytes or 0) / most) if most else 0)
+        state = "" if load.node.joined else "  not ready"
+        held = f"{groups} {size(load.bytes):>10}  {bar}{state}"
+        lines.append(f"  node {load.node.node_id:<3} {name:<{width}} {held}".rstrip())
+    even = skew(loads)
+    lines.append(f"  fullest node over average: {'no data' if even is None else format(even, '.2f')}")
     return lines
 
 
@@ -74,7 +71,7 @@ def report_lines(report: Report) -> list[str]:
 def time_text(time: Estimate) -> str:
     if not time.parts:
         return "none, nothing is to be done"
-    earlier = f"by {time.runs} earlier run{'s' if time.runs > 1 else ''} of this cluster"
+    earlier = f"by {count(time.runs, 'earlier run')} of this cluster"
     by = earlier if time.runs else "by defaults; the first run of this cluster calibrates it"
     return f"about {duration(time.seconds)} ({duration(time.low)} to {duration(time.high)}), {by}"
 
@@ -121,7 +118,9 @@ class HumanView:
 
     def _progress(self, event: StepProgress) -> None:
         if self._terminal:
-            self._stream.write(f"\r\x1b[K      {progress_text(event)}"[:200])
+            # A line that wraps could not be erased.
+            room = shutil.get_terminal_size().columns - 1
+            self._stream.write("\r\x1b[K" + f"      {progress_text(event)}"[:room])
             self._stream.flush()
             self._drawn = True
         elif self._now() - self._last >= QUIET:

@@ -75,6 +75,13 @@ class TooManyNodes(Refused):
         )
 
 
+class TooFewNodes(Refused):
+    def __init__(self, wanted: int, minimum: int) -> None:
+        super().__init__(
+            f"{wanted} nodes were asked for; an elastic cluster has at least {minimum} nodes. Nothing was changed."
+        )
+
+
 class NotCoordinator(Refused):
     """On a worker `citus_rebalance_start()` does not refuse: it makes a job that fails for half an hour."""
 

@@ -184,9 +184,6 @@ class PostgresServer:
             elif time.monotonic() > deadline:
                 raise LabError(f"The server in {self.data} does not get ready. Its log ends:\n{self.log_tail()}")
 
-    def reload(self) -> None:
-        self._signal(signal.SIGHUP)
-
     def stop(self, timeout: float = 15) -> None:
         """Stop the server, whoever started it; sessions are ended. Nothing running is no error."""
         # SIGINT is a fast shutdown, SIGQUIT an immediate one (postgres(1)). SIGKILL is for a server that hangs.

@@ -75,18 +75,17 @@ def converge(
     world: World, first: Plan, state: ClusterState, replan: Callable[[], Run[tuple[Plan, ClusterState]]]
 ) -> Run[ClusterState]:
     """Apply plans until one has no steps. Raises VerificationFailed when the world does not settle."""
-    plan, number = first, 0
-    for _ in range(MOST_ROUNDS):
-        if not plan.steps:
-            if state.server is not None and state.server.state == "Ready":
-                # A run that was killed may have left the note of an operation that ended before this run looked.
-                forget(world.journal)
-            return state
+    plan, number, rounds = first, 0, 0
+    while plan.steps:
+        if rounds == MOST_ROUNDS:
+            left = plan.steps[0].title
+            raise VerificationFailed([f"there is still something to do after {MOST_ROUNDS} rounds: {left}"])
         yield from apply(plan, world, state.shard_groups, number)
-        number += len(plan.steps)
+        number, rounds = number + len(plan.steps), rounds + 1
         plan, state = yield from replan()
-    if plan.steps:
-        raise VerificationFailed([f"there is still something to do after {MOST_ROUNDS} rounds: {plan.steps[0].title}"])
+    if state.server is not None and state.server.state == "Ready":
+        # A run that was killed may have left the note of an operation that ended before this run looked.
+        forget(world.journal)
     return state
 
 

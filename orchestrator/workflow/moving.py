@@ -51,10 +51,8 @@ LOOK_AROUND_EVERY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Oversight:
-    """Who may slow the moves down or stop them: the load guard with what it looks at, and the record of the run.
-
-    And what is checked around them.
-    """
+    """What watches over the moves: the record of the run, in which somebody may ask to stop, the load guard with what
+    it looks at, and the checks around them."""
 
     record: Record | None = None
     limits: Limits = field(default_factory=Limits)

@@ -54,6 +54,18 @@ def test_scale_in(stack: Project) -> None:
     assert "at least 2 nodes" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("rebalance", "--stop", "--undo", "3"), "--stop and --undo exclude each other"),
+        (("doctor", "--drill", "--since", "3"), "--drill does not go with --since"),
+        (("doctor", "--failover", "planned", "--after", "2026-01-01T10:00"), "--drill does not go with --since"),
+    ],
+)
+def test_an_option_that_would_be_ignored(stack: Project, arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(stack, *arguments)
+
+
 def test_more_nodes_than_azure_takes(stack: Project) -> None:
     said = refused(stack, "scale-out", "--nodes", "21", "--yes")
     assert "at most 20" in said

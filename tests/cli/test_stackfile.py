@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator.cli.stack.stackfile import json_schema, load, parse, save, set_value
 from orchestrator.core.desired.limits import limit
-from orchestrator.core.errors import SpecError, UnknownStack
+from orchestrator.core.errors import Refused, SpecError, UnknownStack
 
 ROOT = Path(__file__).parent.parent.parent
 GOOD = """\
@@ -116,6 +116,37 @@ def test_saving_the_node_count_changes_one_value_and_nothing_else(tmp_path: Path
     saved = save(load(tmp_path, "dev"), "nodes", "8")
     assert saved.spec.nodes == 8
     assert path.read_text() == GOOD.replace("nodes: 4", "nodes: 8")
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_sentence_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    path = tmp_path / "stacks" / "Pulumi.dev.yaml"
+    path.write_text(GOOD, "utf-8")
+    file = load(tmp_path, "dev")
+    path.rename(tmp_path / "kept")
+    path.parent.rmdir()
+    with pytest.raises(Refused, match=r"cannot be written: No such file or directory\. Nothing was changed"):
+        save(file, "nodes", "8")
+    assert (tmp_path / "kept").read_text("utf-8") == GOOD
+
+
+def test_saving_keeps_the_mode_of_the_file_and_a_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    kept, path = tmp_path / "kept.yaml", tmp_path / "stacks" / "Pulumi.dev.yaml"
+    kept.write_text(GOOD, "utf-8")
+    kept.chmod(0o600)
+    path.symlink_to(kept)
+    save(load(tmp_path, "dev"), "nodes", "8")
+    assert path.is_symlink()
+    assert (kept.stat().st_mode & 0o777, load(tmp_path, "dev").spec.nodes) == (0o600, 8)
+    assert {found.name for found in tmp_path.iterdir()} == {"kept.yaml", "stacks"}
+
+
+def test_a_file_that_is_not_utf8_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.dev.yaml").write_bytes(b"config: \xff")
+    with pytest.raises(SpecError, match="it cannot be read: it is not UTF-8 text"):
+        load(tmp_path, "dev")
 
 
 def test_a_missing_key_is_added_and_the_rest_survives() -> None:

@@ -107,10 +107,18 @@ def test_events_in_a_log_file() -> None:
     golden("events.txt", shown(terminal=False).splitlines())
 
 
-def test_events_on_a_terminal_redraw_one_line() -> None:
+def test_events_on_a_terminal_redraw_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     text = shown(terminal=True)
     assert "\r\x1b[K      1 of 3, 240 MB of 480 MB, about 17.0 s left, moving tenant5 (Copying Data)" in text
     assert text.endswith("      failed after 0.2 s\n")
+
+
+def test_a_line_of_progress_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    drawn = [part.split("\n")[0] for part in shown(terminal=True).split("\r\x1b[K")]
+    assert "      1 of 3, 240 MB of 480 MB, about 1" in drawn
+    assert all(len(line) < 40 for line in drawn if line.startswith("      1 of 3"))
 
 
 def test_events_as_json_lines_have_a_fixed_list_of_types() -> None:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from orchestrator.cli.stack.yamlfile import compose, construct, duplicates, problem
+from orchestrator.cli.textfiles import UNUSABLE, reason
 from orchestrator.core.advice.answers import Answers
 from orchestrator.core.errors import Problem, SpecError
 
@@ -17,9 +18,8 @@ def read_answers(path: Path) -> Answers:
     """Raises SpecError with every problem, each with its line."""
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(str(path), [Problem(str(path), f"it cannot be read: {reason}")]) from None
+    except UNUSABLE as error:
+        raise SpecError(str(path), [Problem(str(path), f"it cannot be read: {reason(error)}")]) from None
     return parse_answers(text, str(path))
 
 

@@ -13,8 +13,7 @@ from orchestrator.cli.stack import stackfile
 from orchestrator.cli.stack.templates import declares_services
 from orchestrator.core.checks.drift import AzureReading, Drift, find_drift
 from orchestrator.core.desired.parameters import declared_parameters
-from orchestrator.driver import drive
-from orchestrator.workflow.apply import observe
+from orchestrator.core.size import count
 
 DRIFTED = 3
 
@@ -24,7 +23,7 @@ def check_drift(root: Path, stack: str, as_json: bool) -> int:
     file = stackfile.load(root, stack)
     with open_session(root, file, services=declares_services(file.spec), control=True, lock=False) as session:
         declared = session.services
-        state = drive(observe(session.world, declared.observe if declared else None), lambda _: None)
+        state = session.observed()
         azure = None
         if session.control is not None:
             parameters = session.control.read_parameters(list(declared_parameters(file.spec)))
@@ -40,7 +39,7 @@ def check_drift(root: Path, stack: str, as_json: bool) -> int:
 def _lines(stack: str, found: tuple[Drift, ...]) -> list[str]:
     if not found:
         return [f"Stack {stack}: no drift."]
-    lines = [f"Stack {stack}: {len(found)} difference{'' if len(found) == 1 else 's'} from the stack file."]
+    lines = [f"Stack {stack}: {count(len(found), 'difference')} from the stack file."]
     for drift in found:
         lines += [f"  {drift.object}", f"    declared {drift.declared}; found {drift.found}", f"    {drift.mend}"]
     return lines

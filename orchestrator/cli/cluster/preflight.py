@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.running import print_json
 from orchestrator.cli.session import Session, open_session
+from orchestrator.cli.stack import stackfile
 from orchestrator.clients.checks.preflight import PreflightClient
 from orchestrator.core.checks.preflight import GRADES, Finding, find
 from orchestrator.core.checks.preflight_checks import CHECKS
 from orchestrator.core.errors import Refused
 from orchestrator.core.observed.state import ClusterState
-from orchestrator.driver import drive
-from orchestrator.workflow.apply import observe
 
 STOPPED = 2
 
@@ -47,13 +47,18 @@ def findings(session: Session, state: ClusterState) -> tuple[Finding, ...]:
 
 
 def warnings(session: Session, state: ClusterState) -> tuple[str, ...]:
-    """Notes to show with a plan. Raises PreflightStops."""
+    """Notes to show with the plan of a scale-out or a rebalance. Raises PreflightStops."""
     found = findings(session, state)
     growing = not all(node.joined for node in state.nodes) or (
         state.server is not None and state.server.state != "Ready"
     )
     if growing:
         found = tuple(finding for finding in found if finding.check not in WAITED_FOR)
+    return as_notes(found)
+
+
+def as_notes(found: Sequence[Finding]) -> tuple[str, ...]:
+    """Findings as notes to show with a plan. Raises PreflightStops."""
     if stopping := [finding for finding in found if finding.grade == "stops"]:
         raise PreflightStops(stopping)
     return tuple(f"Preflight {one.grade}: {one.object}: {one.consequence}. To mend it: {one.fix}." for one in found)
@@ -61,12 +66,9 @@ def warnings(session: Session, state: ClusterState) -> tuple[str, ...]:
 
 def show_preflight(root: Path, stack: str, as_json: bool) -> int:
     """The exit code: 2 when something stops, else 0."""
-    from orchestrator.cli.running import print_json
-    from orchestrator.cli.stack import stackfile
-
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=False, lock=False) as session:
-        state = drive(observe(session.world), lambda _: None)
+        state = session.observed()
         found = findings(session, state)
     stops = any(finding.grade == "stops" for finding in found)
     if as_json:

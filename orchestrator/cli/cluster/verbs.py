@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,21 +20,20 @@ from orchestrator.cli.stack import stackfile
 from orchestrator.cli.stack.templates import declares_services
 from orchestrator.cli.tenants.views import pin_lines, pins_json
 from orchestrator.cli.views import job_line, placement_lines, plan_lines
-from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.limits import checked_nodes
 from orchestrator.core.desired.services import ServiceSpec
-from orchestrator.core.errors import Refused, TooManyNodes
-from orchestrator.core.observed.state import ClusterState, skew
+from orchestrator.core.errors import Refused
+from orchestrator.core.observed.state import ClusterState, ShardGroup, skew
 from orchestrator.core.planning.plan import Wanted
 from orchestrator.core.report import final_loads, job_json, loads_json, plan_json
 from orchestrator.core.size import size
 from orchestrator.driver import drive
-from orchestrator.workflow.apply import observe
 
 
 def show_status(root: Path, stack: str, as_json: bool) -> None:
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=False, lock=False) as session:
-        state = drive(observe(session.world), lambda _: None)
+        state = session.observed()
     document = status_json(file, state)
     if as_json:
         print_json(document)
@@ -56,6 +56,7 @@ def status_json(file: stackfile.StackFile, state: ClusterState) -> dict[str, Any
     """`engine` is null on Azure; `skew` is the fullest node over the average by bytes, null without data."""
     loads = final_loads(state)
     endpoint = file.spec.endpoint
+    groups = _by_schema(state.shard_groups)
     return {
         "stack": file.stack,
         "engine": endpoint.engine if endpoint else None,
@@ -63,15 +64,22 @@ def status_json(file: stackfile.StackFile, state: ClusterState) -> dict[str, Any
         "placement_simulated": state.simulated,
         "nodes": loads_json(loads),
         "skew": skew(loads),
-        "services": [_service_json(service, state) for service in file.spec.services],
+        "services": [_service_json(service, groups.get(service.schema_name, [])) for service in file.spec.services],
         "rebalance_job": job_json(state.job),
         "pins": pins_json(state),
     }
 
 
-def _service_json(service: ServiceSpec, state: ClusterState) -> dict[str, Any]:
-    prefix = service.schema_name + "."
-    groups = [group for group in state.shard_groups if any(table.startswith(prefix) for table in group.tables)]
+def _by_schema(groups: Sequence[ShardGroup]) -> dict[str, list[ShardGroup]]:
+    """Tables are named `schema.table` without quotes, so a name with dots in it counts for every way to read it."""
+    found: dict[str, list[ShardGroup]] = {}
+    for group in groups:
+        for schema in {table[:at] for table in group.tables for at, sign in enumerate(table) if sign == "."}:
+            found.setdefault(schema, []).append(group)
+    return found
+
+
+def _service_json(service: ServiceSpec, groups: Sequence[ShardGroup]) -> dict[str, Any]:
     unknown = any(group.bytes is None for group in groups)
     return {
         "name": service.name,
@@ -120,7 +128,7 @@ def scale_out_cluster(
     from orchestrator.cli.cluster import scaling
 
     file = stackfile.load(root, stack)
-    wanted_nodes = file.spec.nodes if nodes is None else _checked(nodes)
+    wanted_nodes = file.spec.nodes if nodes is None else checked_nodes(nodes)
     declared = replace(file, spec=file.spec.model_copy(update={"nodes": wanted_nodes}))
     moving, limits = guarded(moving)
     wanted = Wanted(True, False, rebalance, **wishes(**moving), guarded=limits.any)
@@ -142,12 +150,3 @@ def scale_out_cluster(
         )  # fmt: skip
         scaling.record(way, wanted_nodes, partial(click.echo, err=True))
         return code
-
-
-def _checked(nodes: int) -> int:
-    known = limit("cluster.nodes")
-    if nodes > known.maximum:
-        raise TooManyNodes(nodes, known.maximum, known.source, known.as_of)
-    if nodes < known.minimum:
-        raise Refused(f"--nodes {nodes}: an elastic cluster has at least {known.minimum} nodes. Nothing was changed.")
-    return nodes

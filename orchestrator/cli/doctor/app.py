@@ -44,6 +44,8 @@ def doctor(
 
     Reads the server's parameters and metrics too. Changes nothing but with --drill.
     """
+    if (drill or failover) and (since or before or after):
+        raise click.UsageError("--drill does not go with --since, --before and --after: run them one after the other.")
     if since or before or after:
         from orchestrator.cli.doctor.azure import compare_metrics
 

@@ -6,7 +6,6 @@ there makes an outage, and the standbys exist to spare one.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +128,6 @@ def _show(ports: Sequence[PortDrill]) -> None:
     click.echo(f"{verdict}; at most {longest_away(ports):.1f} s without an answer.")
     for line in advice(ports):
         click.echo(f"  {line}")
-    sys.stdout.flush()
 
 
 def _outage_text(seen: Outage) -> str:

@@ -12,9 +12,10 @@ import click
 
 from orchestrator.cli.running import print_json
 from orchestrator.cli.stack import stackfile
+from orchestrator.cli.textfiles import reason, write_whole
 from orchestrator.core.desired.parameters import declared_parameters
 from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
-from orchestrator.core.errors import LabRefused
+from orchestrator.core.errors import LabError, LabRefused
 from orchestrator.lab import manager
 from orchestrator.lab.discover import survey
 from orchestrator.lab.home import LabHome, Running
@@ -26,7 +27,7 @@ EXAMPLES = ("user", "time", "ping")
 def up(root: Path, name: str, engine: str, nodes: int | None, as_json: bool) -> None:
     path = stackfile.stack_path(root, name)
     made = not path.is_file()
-    text = _new_stack(root, name, nodes or 2) if made else path.read_text("utf-8")
+    text = _new_stack(root, name, nodes or 2) if made else stackfile.read(path, path.name)
     spec = stackfile.parse(text, path.name)
     if spec.endpoint is None and not made:
         raise LabRefused(
@@ -113,8 +114,13 @@ def _write_stack(path: Path, text: str, home: LabHome, running: Running) -> None
     text = stackfile.set_value(text, "administratorPassword", f"{{file: {home.password_file}}}")
     text = stackfile.set_value(text, "nodes", str(running.nodes))
     stackfile.parse(text, path.name)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, "utf-8")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, text)
+    except OSError as error:
+        raise LabError(
+            f"The lab runs, but {path} cannot be written: {reason(error)}. Mend that, and run `lab up` again."
+        ) from error
 
 
 def _new_stack(root: Path, name: str, nodes: int) -> str:

@@ -22,6 +22,8 @@ def rebalance(undo: int | None, stop: bool, **options: Any) -> None:
     """Spread the data evenly over the nodes that are there."""
     from orchestrator.cli.moving.verbs import rebalance_cluster, stop_rebalance
 
+    if stop and undo is not None:
+        raise click.UsageError("--stop and --undo exclude each other: one ends a run, the other moves its data back.")
     if stop:
         sys.exit(stop_rebalance(root_folder(), options["stack"], options["as_json"]))
     sys.exit(rebalance_cluster(root_folder(), undo, **options))

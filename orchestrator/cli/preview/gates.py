@@ -7,6 +7,7 @@ a new server). Where several hold, the one named first decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.core.errors import Refused
@@ -45,24 +46,17 @@ def parse_gates(text: str) -> tuple[Gate, ...]:
 
 def first_failure(preview: Preview, gates: tuple[Gate, ...]) -> tuple[int, str] | None:
     """The exit code and a sentence; None when the preview passes every gate."""
-    for gate in gates:
-        for failed in _check(preview, gate):
-            return failed
-    return None
+    return next((failed for gate in gates for failed in _failures(preview, gate)), None)
 
 
-def _check(preview: Preview, gate: Gate) -> list[tuple[int, str]]:
-    failed = []
+def _failures(preview: Preview, gate: Gate) -> Iterator[tuple[int, str]]:
     if gate.name == "replace" and preview.replacements:
-        failed.append((REPLACE, f"replace: {'; '.join(preview.replacements)} needs a new, empty server"))
+        yield REPLACE, f"replace: {'; '.join(preview.replacements)} needs a new, empty server"
     for option in preview.options:
         if gate.name == "worse" and option.verdict.kind == "worse in bytes":
-            failed.append((WORSE, f"worse: with {option.nodes} nodes {option.verdict.reason}"))
+            yield WORSE, f"worse: with {option.nodes} nodes {option.verdict.reason}"
         ratio = option.cost.ratio
         if gate.name == "cost" and ratio is None:
-            failed.append((COST, f"cost: not known for {option.nodes} nodes; add prices to judge it"))
+            yield COST, f"cost: not known for {option.nodes} nodes; add prices to judge it"
         elif gate.name == "cost" and ratio is not None and (ratio - 1) * 100 > gate.percent:
-            failed.append(
-                (COST, f"cost: {option.nodes} nodes cost {(ratio - 1) * 100:+.0f} %, over {gate.percent:g} %")
-            )
-    return failed
+            yield COST, f"cost: {option.nodes} nodes cost {(ratio - 1) * 100:+.0f} %, over {gate.percent:g} %"

@@ -58,16 +58,15 @@ def plain(text: str) -> str:
 
 
 def _headline(preview: Preview) -> list[str]:
-    lines = []
-    for option in preview.options[:1] if len(preview.options) == 1 else ():
-        verdict = option.verdict
-        lines.append(f"### {SIGNS[verdict.kind]} {preview.nodes_now} → {option.nodes} nodes: {verdict.kind}")
+    if len(preview.options) == 1:
+        verdict = preview.options[0].verdict
+        lines = [f"### {SIGNS[verdict.kind]} {preview.nodes_now} → {preview.options[0].nodes} nodes: {verdict.kind}"]
         lines += ["", plain(verdict.reason[:1].upper() + verdict.reason[1:]) + "."]
         if verdict.alternative:
             lines += ["", plain(alternative_text(verdict.alternative))]
-    if not lines:
+    else:
         counts = ", ".join(str(option.nodes) for option in preview.options)
-        lines.append(f"### {preview.nodes_now} → {counts} nodes")
+        lines = [f"### {preview.nodes_now} → {counts} nodes"]
     if preview.replacements:
         lines += ["", f"**❌ Needs a new, empty server:** {plain('; '.join(preview.replacements))}"]
     if preview.recommendation is not None:
@@ -127,8 +126,9 @@ def _comparison(preview: Preview) -> list[str]:
 
 def _bars(option: Option) -> list[str]:
     """Bytes per node, before and after on one scale; where nobody holds bytes, shard groups."""
+    sides = option.plan.before, option.plan.after
     by_bytes = any(load.bytes for load in (*option.plan.before, *option.plan.after))
-    amounts = [[(load.bytes or 0) if by_bytes else load.shard_groups for load in loads] for loads in _both(option)]
+    amounts = [[(load.bytes or 0) if by_bytes else load.shard_groups for load in loads] for loads in sides]
     most = max((amount for side in amounts for amount in side), default=0) or 1
     lines = ["```", f"{'bytes' if by_bytes else 'shard groups'} per node"]
     before = {load.node.node_id: amount for load, amount in zip(option.plan.before, amounts[0], strict=True)}
@@ -139,10 +139,6 @@ def _bars(option: Option) -> list[str]:
         start = f"{bars[0]:<{BAR}} {words[0]:>9}" if was is not None else f"{'(new)':<{BAR}} {'':>9}"
         lines.append(f"node {load.node.node_id:<3} {start}  →  {bars[1]:<{BAR}} {words[1]:>9}".rstrip())
     return [*lines, "```"]
-
-
-def _both(option: Option) -> tuple[tuple[NodeLoad, ...], tuple[NodeLoad, ...]]:
-    return option.plan.before, option.plan.after
 
 
 def _warnings(preview: Preview) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +15,23 @@ from orchestrator.cli.moving.options import wishes
 from orchestrator.cli.preview.gates import first_failure, parse_gates
 from orchestrator.cli.running import print_json
 from orchestrator.cli.stack import stackfile
-from orchestrator.core.desired.limits import limit
+from orchestrator.cli.textfiles import UNUSABLE, reason, write_whole
+from orchestrator.core.desired.limits import checked_nodes
 from orchestrator.core.desired.spec import ClusterSpec
-from orchestrator.core.errors import Refused, TooManyNodes
+from orchestrator.core.errors import Refused
 from orchestrator.core.moves.cost import defaults_for
 from orchestrator.core.observed.snapshot import SnapshotRefused, read_snapshot, snapshot_text
 from orchestrator.core.observed.state import ClusterState
 from orchestrator.core.outlook.preview import azure_name, make_preview, spec_of
-from orchestrator.core.outlook.pricing import SCHEMA, PriceList, PricesRefused, RegionPrices, parse_prices, prices_text
+from orchestrator.core.outlook.pricing import (
+    SCHEMA,
+    PriceList,
+    PricesRefused,
+    RegionPrices,
+    parse_prices,
+    prices_text,
+    shipped_prices,
+)
 from orchestrator.core.planning.plan import Wanted
 
 
@@ -76,17 +83,11 @@ def _counts(nodes: int | None, what_if: str | None) -> tuple[int, ...]:
             "--nodes and --what-if exclude each other: --what-if 4,8 compares node counts, --nodes takes one."
         )
     texts = [str(nodes)] if nodes is not None else (what_if or "").split(",") if what_if is not None else []
-    known = limit("cluster.nodes")
     counts = []
     for text in texts:
         if not re.fullmatch(r"\s*-?[0-9]{1,20}\s*", text):
             raise Refused(f"{text.strip() or 'nothing'!r} is not a number of nodes. Write for example --what-if 4,6,8.")
-        count = int(text)
-        if count > known.maximum:
-            raise TooManyNodes(count, known.maximum, known.source, known.as_of)
-        if count < known.minimum:
-            raise Refused(f"{count} nodes: an elastic cluster has at least {known.minimum}.")
-        counts.append(count)
+        counts.append(checked_nodes(int(text)))
     return tuple(counts)
 
 
@@ -113,25 +114,20 @@ def _observed(
 
 def _live(root: Path, file: stackfile.StackFile) -> ClusterState:
     from orchestrator.cli.session import open_session
-    from orchestrator.driver import drive
-    from orchestrator.workflow.apply import observe
 
     with open_session(root, file, services=False, control=True, lock=False) as session:
-        return drive(observe(session.world), lambda _: None)
+        return session.observed()
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SnapshotRefused(str(path), f"it cannot be read: {reason}") from None
+    except UNUSABLE as error:
+        raise SnapshotRefused(str(path), f"it cannot be read: {reason(error)}") from None
 
 
 def chosen_prices(path: Path | None, file: stackfile.StackFile | None) -> PriceList:
     """As given, else as the stack file names, else those that come with the orchestrator."""
-    from orchestrator.core.outlook.pricing import shipped_prices
-
     if path is None and file is not None and file.spec.prices is not None:
         path = file.path.parent / file.spec.prices
     if path is None:
@@ -142,9 +138,8 @@ def chosen_prices(path: Path | None, file: stackfile.StackFile | None) -> PriceL
 def _price_file(path: Path) -> PriceList:
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise PricesRefused(str(path), f"it cannot be read: {reason}") from None
+    except UNUSABLE as error:
+        raise PricesRefused(str(path), f"it cannot be read: {reason(error)}") from None
     return parse_prices(text, str(path))
 
 
@@ -202,12 +197,7 @@ def _kept(path: Path, currency: str) -> dict[str, RegionPrices]:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing: a file that is there is replaced in one step."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        write_whole(path, text)
     except OSError as error:
-        raise Refused(f"{path} cannot be written: {error.strerror}.") from None
+        raise Refused(f"{path} cannot be written: {reason(error)}. Name another file with -o.") from None

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.options import F
+from orchestrator.cli.textfiles import UNUSABLE, reason
 from orchestrator.core.errors import OrchestratorError, Refused
 
 _KEY = "orchestrator.report"
@@ -52,7 +53,7 @@ def write_wanted(document: Mapping[str, Any]) -> None:
     try:
         path.write_text(_rendered(document, path), "utf-8")
     except OSError as error:
-        click.echo(f"The report could not be written to {path}: {error.strerror}.", err=True)
+        click.echo(f"The report could not be written to {path}: {reason(error)}.", err=True)
 
 
 def _rendered(document: Mapping[str, Any], path: Path) -> str:
@@ -70,14 +71,14 @@ def render_again(source: Path, target: Path) -> None:
     try:
         target.write_text(_rendered(document, target), "utf-8")
     except OSError as error:
-        raise OrchestratorError(f"The report could not be written to {target}: {error.strerror}.") from error
+        raise OrchestratorError(f"The report could not be written to {target}: {reason(error)}.") from error
 
 
 def _read(source: Path) -> dict[str, Any]:
     try:
         content = source.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{source} cannot be read: {error}.") from error
+    except UNUSABLE as error:
+        raise Refused(f"{source} cannot be read: {reason(error)}.") from error
     for candidate in (content, (content.strip().splitlines() or [""])[-1]):
         try:
             document = json.loads(candidate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from orchestrator.cli.stack import stackfile
+from orchestrator.cli.textfiles import UNUSABLE, reason, write_whole
 from orchestrator.clients.services.passwords import Passwords
 from orchestrator.core.access import Access, PortName, access, notes
 from orchestrator.core.access_formats import document, driver_notes, passfile_line, password_source, write
@@ -18,7 +18,7 @@ from orchestrator.core.errors import Problem, Refused
 
 
 class PasswordNotThere(Refused):
-    """A service's password is not where the stack file says that it is, or cannot be kept."""
+    """A service's password is not where the stack file says that it is, or cannot be kept where it is asked for."""
 
 
 def show_connection(
@@ -76,10 +76,6 @@ def _keep(path: Path, found: Access, password: str) -> None:
     try:
         old = path.read_text("utf-8").splitlines() if path.exists() else []
         lines = [line for line in old if not line.startswith(head)]
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write("\n".join([*lines, entry]) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise PasswordNotThere(f"--passfile {path} cannot be written: {error.strerror}.") from error
+        write_whole(path, "\n".join([*lines, entry]) + "\n", mode=0o600)
+    except UNUSABLE as error:
+        raise PasswordNotThere(f"--passfile {path} cannot be used: {reason(error)}. Name another file.") from error

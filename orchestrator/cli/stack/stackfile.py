@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from orchestrator.cli.stack.templates import expanded
 from orchestrator.cli.stack.yamlfile import compose, construct, duplicates, line_of, problem
+from orchestrator.cli.textfiles import UNUSABLE, reason, write_whole
 from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
 from orchestrator.core.desired.spec_azure import NOT_ON_CLUSTERS
-from orchestrator.core.errors import Problem, SpecError, UnknownStack
+from orchestrator.core.errors import Problem, Refused, SpecError, UnknownStack
 
 _PREFIX = NAMESPACE + ":"
 
@@ -54,11 +55,16 @@ def load(root: Path, stack: str) -> StackFile:
     shown = str(path.relative_to(root))
     if not stack or "/" in stack or not path.is_file():
         raise UnknownStack(stack, shown, known_stacks(root))
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(shown, [Problem(shown, str(error))]) from error
+    text = read(path, shown)
     return expanded(StackFile(stack, path, text, parse(text, shown)))
+
+
+def read(path: Path, shown: str) -> str:
+    """The text of a stack file, whatever it says. Raises SpecError."""
+    try:
+        return path.read_text("utf-8")
+    except UNUSABLE as error:
+        raise SpecError(shown, [Problem(shown, f"it cannot be read: {reason(error)}")]) from error
 
 
 def parse(text: str, source: str) -> ClusterSpec:
@@ -102,12 +108,16 @@ def set_value(text: str, key: str, value: str) -> str:
 
 
 def save(file: StackFile, key: str, value: str) -> StackFile:
-    """Write one value and read the file back. Raises SpecError when the file would no longer declare a cluster."""
+    """Write one value. Raises SpecError when the file would no longer declare a cluster, Refused where it cannot be."""
     text = set_value(file.text, key, value)
     spec = parse(text, file.path.name)
-    temporary = file.path.with_suffix(".yaml.new")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(file.path)
+    try:
+        write_whole(file.path, text)
+    except OSError as error:
+        raise Refused(
+            f"{file.path} cannot be written: {reason(error)}. Nothing was changed: make it writable, or set "
+            f"{_PREFIX}{key}: {value} in it by hand."
+        ) from error
     return StackFile(file.stack, file.path, text, spec)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.textfiles import UNUSABLE, reason
 from orchestrator.core.desired.services import Keys
 from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec, check_names
 from orchestrator.core.desired.templates import expand, keys_of_range, keys_of_text
@@ -59,10 +60,9 @@ def _keys(keys: Keys, folder: Path, query: Query | None, where: str) -> Sequence
     if keys.file is not None:
         try:
             return keys_of_text((folder / keys.file).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        except UNUSABLE as error:
             fix = "the path is relative to the folder of the stack file"
-            return Problem(f"{where}.keys.file", f"{folder / keys.file} cannot be read: {reason}", fix)
+            return Problem(f"{where}.keys.file", f"{folder / keys.file} cannot be read: {reason(error)}", fix)
     try:
         return [] if query is None or keys.query is None else query(keys.query)
     except DatabaseError as error:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.cluster.preflight import PreflightStops, findings
+from orchestrator.cli.cluster.preflight import as_notes, findings
 from orchestrator.cli.moving.checking import checks
+from orchestrator.cli.moving.options import wishes
 from orchestrator.cli.running import Output, confirm, execute, print_json
 from orchestrator.cli.session import Session, open_session
 from orchestrator.cli.stack import stackfile
@@ -26,7 +27,6 @@ from orchestrator.core.planning.isolation import choose_node
 from orchestrator.core.planning.plan import Wanted
 from orchestrator.core.report import plan_json
 from orchestrator.driver import drive
-from orchestrator.workflow.apply import observe
 from orchestrator.workflow.server import set_all
 
 # Of what preflight finds, what stops the move of one tenant too; the rest is about all the others.
@@ -39,7 +39,7 @@ DISTURBING = frozenset({"long transactions", "rebalance"})
 def show_tenants(root: Path, stack: str, top: int, as_json: bool) -> None:
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=False, lock=False) as session:
-        state = drive(observe(session.world), lambda _: None)
+        state = session.observed()
         reading = read_heat(session.citus.connection, state.shard_groups)
     azure = _azure_cpu(file)
     if as_json:
@@ -62,7 +62,7 @@ def set_tracking(root: Path, stack: str, track: str, yes: bool, as_json: bool) -
     """Returns 0 also when it was so already."""
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=True, lock=False) as session:
-        state = drive(observe(session.world), lambda _: None)
+        state = session.observed()
         if state.simulated or session.control is None:
             raise Refused("Placement is simulated here, so there is nothing to count. Nothing was changed.")
         confirm(yes, f"Set the server parameter {TRACK} = {track}?")
@@ -95,7 +95,7 @@ def isolate_tenant(
     """Returns the exit code."""
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=False, lock=not dry_run) as session:
-        state = drive(observe(session.world), lambda _: None)
+        state = session.observed()
         found = find_tenant(session.citus.connection, state.shard_groups, tenant, table)
         if table is not None and state.simulated:
             raise Refused(
@@ -105,7 +105,7 @@ def isolate_tenant(
         if not found.own and moving["transfer_mode"] != "block_writes":
             refuse_logical_split(session.citus.connection, found.tenant)
         isolation = choose_node(state, replace(found, alone=alone), _heats(session, state), to)
-        wanted = Wanted(False, False, True, **_moving(**moving), isolate=isolation)
+        wanted = Wanted(False, False, True, **wishes(strategy=None, moves="direct", **moving), isolate=isolation)
         if dry_run:
             return _show(session, wanted, as_json)
         output = Output(as_json, as_events)
@@ -119,26 +119,10 @@ def _heats(session: Session, state: ClusterState) -> tuple[TenantHeat, ...]:
     return reading.tenants if reading.tracked else ()
 
 
-def _moving(transfer_mode: str, parallel: int | None, max_write_pause: int, verify: str) -> dict[str, Any]:
-    return {
-        "transfer_mode": transfer_mode,
-        "parallel": parallel,
-        "moves": "direct",
-        "max_pause": max_write_pause / 1000,
-        "verify": verify,
-    }
-
-
 def _preflight(session: Session, state: ClusterState) -> tuple[str, ...]:
     """Notes to show with the plan. Raises PreflightStops for what would stop this tenant's move."""
     found = findings(session, state)
-    if stopping := [one for one in found if one.grade == "stops" and one.check in STOPPING]:
-        raise PreflightStops(stopping)
-    return tuple(
-        f"Preflight {one.grade}: {one.object}: {one.consequence}. To mend it: {one.fix}."
-        for one in found
-        if one.check in DISTURBING
-    )
+    return as_notes([one for one in found if one.check in (STOPPING if one.grade == "stops" else DISTURBING)])
 
 
 def release_tenant(
@@ -155,7 +139,7 @@ def release_tenant(
     """Returns the exit code: 0 also when it was not pinned."""
     file = stackfile.load(root, stack)
     with open_session(root, file, services=False, control=False, lock=not dry_run) as session:
-        state = drive(observe(session.world), lambda _: None)
+        state = session.observed()
         first = None if table is None else canonical_table(session.citus.connection, table)
         wanted = Wanted(False, False, False, release=_released(state.pins, tenant, table, first))
         if dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from orchestrator.core.checks.heat import NodeHeat, Reading, TenantHeat, WhatIf, hottest, node_heats, what_if
@@ -56,11 +57,8 @@ def _node_lines(nodes: Sequence[NodeHeat], reading: Reading) -> list[str]:
 def _heat_lines(nodes: Sequence[NodeHeat], reading: Reading, pins: Sequence[Pin], top: int) -> list[str]:
     shown = hottest(reading.tenants)[:top]
     if not shown:
-        return (
-            ["No tenant ran a statement that Citus counts: those of one schema, or with a value for the column."]
-            if (reading.tracked)
-            else []
-        )
+        none = "No tenant ran a statement that Citus counts: those of one schema, or with a value for the column."
+        return [none] if reading.tracked else []
     total = sum(node.cpu for node in nodes)
     by_node = {node.node_id: node.cpu for node in nodes}
     width = max(len(heat.tenant.title) for heat in shown)
@@ -96,8 +94,8 @@ def _advice(state: ClusterState, reading: Reading) -> list[str]:
     else:
         lines.append(f"  moving {title} to node {found.to}: {_after(found.moved)}")
     lines.append(f"  moving its neighbours away instead: {_after(found.alone)}")
-    command = f"orchestrator isolate {_quoted(first.tenant.name)}"
-    command += f" --table {_quoted(first.tenant.table)}" if first.tenant.table else ""
+    command = f"orchestrator isolate {quote(first.tenant.name)}"
+    command += f" --table {quote(first.tenant.table)}" if first.tenant.table else ""
     lines.append(f"  `{command}` does the first, with --alone the second")
     return lines
 
@@ -110,12 +108,6 @@ def _what_if(state: ClusterState, reading: Reading, heat: TenantHeat) -> WhatIf:
 def _after(loads: Mapping[int, float]) -> str:
     each = ", ".join(f"node {node_id} {_cpu(cpu)}" for node_id, cpu in sorted(loads.items()))
     return f"hottest node {_cpu(max(loads.values()))} s cpu ({each})"
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 def pin_lines(state: ClusterState) -> list[str]:

@@ -39,7 +39,6 @@ _MOVE = re.compile(r"citus_move_shard_placement\((\d+),\s*(\d+),\s*(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    coordinator: bool
     citus_version: str
     server_version: int
     base_cost: int

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import LiteralString
 
 SESSION: LiteralString = """
-    SELECT citus_is_coordinator() AS coordinator,
-           citus_version() AS citus_version,
+    SELECT citus_version() AS citus_version,
            current_setting('server_version_num')::int AS server_version,
            pg_size_bytes(coalesce(current_setting('citus.rebalancer_by_disk_size_base_cost', true), '100MB'))
              AS base_cost,

@@ -47,10 +47,6 @@ class Command:
 class Script:
     steps: tuple[Setting | Command, ...]
 
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        return tuple(step for step in self.steps if isinstance(step, Command))
-
 
 def parse_script(text: str, source: str) -> Script:
     """Raises ScriptRefused."""

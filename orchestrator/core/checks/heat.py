@@ -60,7 +60,6 @@ class NodeHeat:
 class WhatIf:
     """Seconds of processor time per node if the tenant went to `to`, and if its neighbours left its node instead."""
 
-    heat: TenantHeat
     to: int | None
     moved: Mapping[int, float]
     alone: Mapping[int, float]
@@ -122,4 +121,4 @@ def what_if(
         target = min(elsewhere, key=lambda node_id: (alone[node_id], node_id))
         alone[heat.node_id] -= other.cpu
         alone[target] += other.cpu
-    return WhatIf(heat, to if to != heat.node_id else None, moved, alone)
+    return WhatIf(to if to != heat.node_id else None, moved, alone)

@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
+from orchestrator.core.errors import TooFewNodes, TooManyNodes
+
 T = TypeVar("T")
 
 
@@ -60,3 +62,13 @@ def in_range(name: str, value: int, unit: str) -> int:
             f"{value} is outside {known.minimum} to {known.maximum} {unit} ({known.source}, as of {known.as_of})"
         )
     return value
+
+
+def checked_nodes(nodes: int) -> int:
+    """A number of nodes that somebody asks for. Raises TooManyNodes and TooFewNodes."""
+    known = limit("cluster.nodes")
+    if nodes > known.maximum:
+        raise TooManyNodes(nodes, known.maximum, known.source, known.as_of)
+    if nodes < known.minimum:
+        raise TooFewNodes(nodes, known.minimum)
+    return nodes

@@ -30,7 +30,10 @@ class Pools:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Per node. `pool_size` is what fits for every role; `keep` are the values that would keep today's number."""
+    """Per node. `pool_size` is what fits for every role; `keep` are the values that would keep today's number.
+
+    `clients_set`: the number was set, instead of following from the nodes; for readers of the JSON.
+    """
 
     nodes: int
     max_connections: int

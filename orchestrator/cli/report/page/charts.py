@@ -15,18 +15,11 @@ LATENCY_HEIGHT, MOST_POINTS = 120.0, 480
 Json = Mapping[str, Any]
 
 
-def node_name(node: Json) -> str:
-    return f"node {node['node_id']}"
-
-
 def measure_of(document: Json) -> str:
     """Bars are bytes where every size is known, else shard groups."""
     loads = [*document["before"], *(document["after"] or [])]
-    return (
-        "bytes"
-        if any(load["bytes"] for load in loads) and all(load["bytes"] is not None for load in loads)
-        else ("shard_groups")
-    )
+    known = any(load["bytes"] for load in loads) and all(load["bytes"] is not None for load in loads)
+    return "bytes" if known else "shard_groups"
 
 
 def placement(document: Json) -> str:
