@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from orchestrator.lab import manager
 from orchestrator.lab.home import LabHome
-from tests.lint.live import CORPUS, Place, clean, corpus, label, prepare
+from tests.lint.live import label
 from tests.lint.measure import measure
+from tests.lint.place import CORPUS, Place, clean, corpus, prepare
 
 RESULTS = Path(__file__).parent / "results" / "lint.json"
 SERVER = {"subscription_id": "s", "resource_group": "lab", "name": "lint", "database": "citus", "host": "127.0.0.1"}

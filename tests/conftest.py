@@ -11,6 +11,8 @@ pytest_plugins = [
     "tests.fix_plain",
     "tests.fix_project",
     "tests.fix_pulumi",
+    "tests.fix_sandbox",
+    "tests.fix_services",
     "tests.fix_standin",
 ]
 

@@ -18,7 +18,8 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.planning.plan import Wanted
 from orchestrator.workflow.apply import World
 from tests.fix_arm import SUBSCRIPTION
-from tests.workflow.test_wire_faults import EXPIRED, REQUESTS, Wire
+from tests.workflow.test_wire_faults import EXPIRED, REQUESTS
+from tests.workflow.wire import Wire
 
 
 @pytest.fixture

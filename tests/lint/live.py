@@ -5,19 +5,15 @@ Each `probe` of an entry names the experiment; every experiment cleans up after 
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
-CORPUS = Path(__file__).parent.parent / "data" / "lint-corpus"
-PASSWORD = "lint-password"
-ALL_SHARDS = 8
+from tests.lint.live_tables import cutover, numbering, plan, table
+from tests.lint.place import Place, fresh, prepare
+
 STATE = """
     SELECT (SELECT count(*) FROM pg_prepared_statements WHERE from_sql) AS "EC001",
            (SELECT count(*) FROM pg_listening_channels()) AS "EC002",
@@ -30,59 +26,6 @@ STATE = """
            (SELECT count(*) FROM pg_cursors WHERE is_holdable) AS "EC007"
 """
 OTHER = "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('v', 'S')"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where to ask: ports on the loopback address, the administrator's login, and one node that is not the first."""
-
-    direct: int
-    pooled: int
-    worker: int
-    database: str
-    admin: str
-    password: str
-
-    def connect(self, port: int, role: str | None = None) -> Any:
-        password = self.password if role is None else PASSWORD
-        return psycopg.connect(
-            host="127.0.0.1", port=port, dbname=self.database, user=role or self.admin, password=password,
-            sslmode="disable", autocommit=True, prepare_threshold=None,
-        )  # fmt: skip
-
-
-def corpus() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((CORPUS / "corpus.json").read_text("utf-8"))
-    return found
-
-
-def prepare(place: Place) -> None:
-    clean(place)
-    with place.connect(place.direct) as admin:
-        admin.execute(f"CREATE ROLE lint_probe LOGIN PASSWORD '{PASSWORD}'")
-        admin.execute("CREATE ROLE lint_other")
-        for grant in ("lint_probe TO CURRENT_USER", "lint_other TO CURRENT_USER", "lint_other TO lint_probe"):
-            admin.execute(f"GRANT {grant}")
-        for statement in (CORPUS / "prelude.sql").read_text("utf-8").split(";"):
-            if statement.strip():
-                admin.execute(statement)
-        for schema in ("lr", "la", "lb"):
-            admin.execute(f"GRANT USAGE ON SCHEMA {schema} TO lint_probe")
-            admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO lint_probe")
-
-
-def clean(place: Place) -> None:
-    """Also what a pool still has of the probe's sessions: they would outlive the role, and fail."""
-    with place.connect(place.direct) as admin:
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lint_probe'")
-        for schema in ("lx", "lr", "la", "lb", "lint_new", "lint_renamed"):
-            admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        for role in ("lint_probe", "lint_other", "lint_new_role"):
-            if admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount:
-                with suppress(psycopg.errors.InsufficientPrivilege):
-                    admin.execute(f"GRANT {role} TO CURRENT_USER")
-                    admin.execute(f"DROP OWNED BY {role}")
-                admin.execute(f"DROP ROLE {role}")
 
 
 def label(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
@@ -200,7 +143,7 @@ CATALOG = """
 
 def ddl(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
     """On a node that is not the coordinator: refused, or done there while the coordinator knows nothing of it."""
-    _fresh(place)
+    fresh(place)
     with place.connect(place.worker) as worker, place.connect(place.direct) as coordinator:
         before, there = (node.execute(CATALOG).fetchone() for node in (coordinator, worker))
         try:
@@ -250,115 +193,3 @@ def lock(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
         except psycopg.errors.LockNotAvailable:
             return [], "the second one waits"
     return (["EC004"], "both nodes gave the lock") if taken else ([], "the second one is refused")
-
-
-def table(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
-    _fresh(place)
-    with place.connect(place.direct) as admin:
-        try:
-            with admin.transaction(force_rollback=True):
-                for statement in entry["sql"].split("; "):
-                    admin.execute(statement)
-        except psycopg.Error as error:
-            return [_table_rule(str(error))], str(error).split("\n")[0]
-    return [], "done"
-
-
-def _table_rule(text: str) -> str:
-    known = {
-        "foreign key": "EC102", "referenced table": "EC102", "unique indexes on non-partition": "EC101",
-        "cannot create constraint on": "EC101", "triggers are not supported": "EC105", "inherit": "EC105",
-        "unique index on expressions": "EC101",
-    }  # fmt: skip
-    lower = text.lower()
-    found = [rule for words, rule in known.items() if words.lower() in lower]
-    assert found, text
-    return found[0]
-
-
-def numbering(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
-    _fresh(place)
-    with place.connect(place.direct) as admin, place.connect(place.worker) as worker:
-        try:
-            for statement in entry["sql"].split("; "):
-                admin.execute(statement)
-            worker.execute(entry["insert"])
-        except psycopg.Error as error:
-            return ["EC104"], str(error).split("\n")[0]
-        finally:
-            admin.execute(entry.get("drop", "DROP TABLE IF EXISTS lx.a"))
-    return [], "numbered on another node"
-
-
-def plan(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
-    """EXPLAIN says how many shards are asked; tenants' schemas that meet in a query make it EC103."""
-    _fresh(place)
-    schemas = set(re.findall(r"\b(la|lb|lr)\.", entry["sql"])) - ({"lr"} if "countries" in entry["sql"] else set())
-    across = len(schemas) > 1
-    with place.connect(place.direct) as admin:
-        try:
-            lines = [row[0] for row in admin.execute(f"EXPLAIN (COSTS OFF) {entry['sql']}").fetchall()]
-        except psycopg.Error as error:
-            return [_plan_rule(str(error), across)], str(error).split("\n")[0]
-    text = "\n".join(lines)
-    tasks = max([int(count) for count in re.findall(r"Task Count: (\d+)", text)], default=0)
-    if across and "pull to coordinator" in text:
-        return ["EC103"], "pull to coordinator"
-    return (["EC201"] if tasks >= ALL_SHARDS else []), f"{tasks} tasks"
-
-
-def _plan_rule(text: str, across: bool) -> str:
-    if "FOR UPDATE" in text or "partition column" in text or "partition value" in text:
-        return "EC201"
-    known = (
-        "repartition",
-        "co-located",
-        "colocated",
-        "complex joins",
-        "cannot perform",
-        "non-distribution",
-        "cartesian",
-    )
-    assert any(words in text for words in known), text
-    return "EC103" if across else "EC202"
-
-
-def cutover(place: Place, entry: dict[str, Any]) -> tuple[list[str], str]:
-    """Left open in a transaction: does a writer wait for it, and does the move of the schema?"""
-    _fresh(place)
-    with place.connect(place.direct) as holder, place.connect(place.direct) as other:
-        other.execute("SET lock_timeout = 400")
-        source, *rest = other.execute(
-            "SELECT groupid FROM pg_dist_placement p JOIN pg_dist_shard s USING (shardid) "
-            "WHERE logicalrelid = 'la.t'::regclass"
-        ).fetchone()
-        target = other.execute(
-            "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid <> %s ORDER BY nodeid LIMIT 1", [source]
-        ).fetchone()
-        assert not rest
-        with holder.transaction(force_rollback=True):
-            holder.execute(entry["sql"])
-            writer = _waits(other, "INSERT INTO la.t VALUES (99, 99)")
-            move = f"SELECT citus_schema_move('la', '{target[0]}', {target[1]}, 'block_writes')"
-            moving = writer and _waits(other, move)
-    said = "writers and the move wait" if moving else "writers do not wait"
-    return (["EC401"], said) if moving else ([], said)
-
-
-def _waits(connection: Any, statement: str) -> bool:
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(statement)
-    except psycopg.Error as error:
-        if "lock timeout" in str(error):
-            return True
-        raise
-    return False
-
-
-def _fresh(place: Place) -> None:
-    with place.connect(place.direct) as admin:
-        admin.execute("DROP SCHEMA IF EXISTS lx CASCADE")
-        admin.execute("CREATE SCHEMA lx")
-        for schema in ("lint_new", "lint_renamed"):
-            admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")

@@ -10,7 +10,7 @@ from pglast import parse_sql
 from orchestrator.lint.run import statement_findings
 from orchestrator.lint.tables import Tables, gather
 from orchestrator.lint.tree import Statement
-from tests.lint.live import CORPUS
+from tests.lint.place import CORPUS
 
 
 def found_in(entry: dict[str, Any]) -> set[str]:

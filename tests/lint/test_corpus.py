@@ -12,8 +12,9 @@ from orchestrator.core.checks.findings import RULES
 from orchestrator.lab import manager
 from orchestrator.lab.home import LabHome
 from tests.fix_lab import ROOT, SERVER, engines
-from tests.lint.live import Place, clean, corpus, label, prepare
+from tests.lint.live import label
 from tests.lint.measure import measure
+from tests.lint.place import Place, clean, corpus, prepare
 
 LIVE_RULES = sorted(set(RULES) - {"EC000"})
 
