@@ -111,11 +111,10 @@ def execute(
     commit: Callable[[], None] | None = None,
     preflight: Callable[[ClusterState], tuple[str, ...]] | None = None,
 ) -> int:
-    """Plan, show, confirm, make it true. `commit` writes down the desired state, after the yes and before any step.
+    """Plan, show, confirm, make it true. Returns 0; an error of the run is reported here, and raised.
 
-    `preflight` gives notes to show with the plan, and raises Refused where the run would fail.
-
-    Returns the exit code; errors of the run are reported here and give 1.
+    `commit` writes down the desired state, after the yes and before any step. `preflight` gives notes to show with the
+    plan, and raises Refused where the run would fail.
     """
     plan, state = drive(session.replan(wanted), output.show)
     if plan.steps and preflight is not None:
@@ -141,8 +140,8 @@ def execute(
     except KeyboardInterrupt:
         output.report(_report(session, command, "interrupted", output, plan, state, None, "interrupted"))
         raise
-    report = _report(session, command, "done", output, plan, state, after)
-    output.report(_beside_estimate(session, report, plan, state, expected, output, begun))
+    done = _report(session, command, "done", output, plan, state, after)
+    output.report(_beside_estimate(session, done, plan, state, expected, output, begun))
     return 0
 
 

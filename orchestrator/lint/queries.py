@@ -8,39 +8,13 @@ PostgreSQL derives none across that border.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.lint.equalities import Classes, Key, is_value, pairs, sublinks, value_text
+from orchestrator.lint.scopes import Scope, Source
 from orchestrator.lint.subqueries import alone, folded, planned_before
 from orchestrator.lint.tables import Table, Tables
 from orchestrator.lint.tree import Statement, enum, kind, strings
-
-
-@dataclass
-class Source:
-    """A relation in FROM: a table, or a subquery whose columns lead to those of its own relations."""
-
-    id: str
-    table: Table | None
-    outputs: dict[str, Key] = field(default_factory=dict)
-
-
-@dataclass
-class Scope:
-    """`ctes` are those that are folded in where they are used; one that is not is None there."""
-
-    sources: dict[str, Source] = field(default_factory=dict)
-    parent: Scope | None = None
-    ctes: dict[str, Any] = field(default_factory=dict)
-
-    def knows(self, name: str) -> bool:
-        return name in self.ctes or (self.parent is not None and self.parent.knows(name))
-
-    def cte(self, name: str) -> Any:
-        if name in self.ctes:
-            return self.ctes[name]
-        return self.parent.cte(name) if self.parent else None
 
 
 class Query:
@@ -159,7 +133,7 @@ class Query:
             self.used[source.id] = table
 
     def _using(self, column: str, scope: Scope) -> None:
-        keys = [key for source in scope.sources.values() if (key := self._in(source, column, sure=False))]
+        keys = [key for source in scope.sources.values() if (key := source.key(column, sure=False))]
         for key in keys[1:]:
             self._equal(keys[0], key)
 
@@ -167,17 +141,6 @@ class Query:
         for column in {source.table.column for source in scope.sources.values() if source.table}:
             if column is not None:
                 self._using(column, scope)
-
-    def _in(self, source: Source, column: str, *, sure: bool) -> Key | None:
-        """The key of a column of this relation; not `sure` means that the relation may not have the column."""
-        if source.table is None:
-            return source.outputs.get(column) or (self._star(source, column) if "*" in source.outputs else None)
-        known = source.table.columns | ({source.table.column} if source.table.column else set())
-        return (source.id, column) if sure or column in known else None
-
-    def _star(self, source: Source, column: str) -> Key | None:
-        owner = source.outputs["*"][0]
-        return (owner, column)
 
     def _column(self, node: Any, scope: Scope | None) -> Key | None:
         names, outside = strings(node.fields), False
@@ -192,9 +155,9 @@ class Query:
 
     def _here(self, names: tuple[str, ...], scope: Scope) -> Key | None:
         if len(names) > 1:
-            return self._in(scope.sources[names[-2]], names[-1], sure=True) if names[-2] in scope.sources else None
+            return scope.sources[names[-2]].key(names[-1], sure=True) if names[-2] in scope.sources else None
         sources = list(scope.sources.values())
-        having = [key for source in sources if (key := self._in(source, names[0], sure=False))]
+        having = [key for source in sources if (key := source.key(names[0], sure=False))]
         if len({self.classes.root(key) for key in having}) == 1:
             return having[0]
         if len(sources) == 1 and sources[0].table is not None and scope.parent is None:

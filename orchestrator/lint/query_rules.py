@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.lint.queries import Query, Scope
+from orchestrator.lint.queries import Query
+from orchestrator.lint.scopes import Scope
 from orchestrator.lint.tables import Table, Tables
 from orchestrator.lint.tree import Statement, kind, walk
 

@@ -6,7 +6,7 @@ while (measured on 13.2). So the tasks are read, not only the job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from orchestrator.core.errors import ClusterUnreachable, ConnectionLost, RebalanceFailed, RebalanceRunning, Stopped
@@ -62,8 +62,7 @@ def follow(
     mode: TransferMode = "auto",
     record: Record | None = None,
 ) -> Run[str]:
-    """Follow a job to its end. Raises RebalanceFailed when it failed, was cancelled, or cannot succeed any more, and
-    Stopped when somebody asked for that."""
+    """Raises RebalanceFailed when the job failed, was cancelled or cannot succeed any more, Stopped when asked to."""
     names = {group.shard_id: group.schema or group.tables[0] for group in groups if group.schema or group.tables}
     sizes = {group.shard_id: group.bytes or 0 for group in groups}
     reported: dict[int, int] = {}
@@ -81,10 +80,7 @@ def follow(
             job = yield from until_stopped(job_id, database)
         watch.see(job, now)
         yield from moves.changes(job, now)
-        for task in job.tasks:
-            if task.retries > reported.get(task.task_id, 0) and not task.ended:
-                reported[task.task_id] = task.retries
-                yield Notice(f"Move of {_name(task, names)} failed, Citus tries again: {_first_line(task)}")
+        yield from _retried(job, names, reported)
         if not job.in_flight:
             if ours and job.state == "finished":
                 yield watch.timed(number, job)
@@ -93,6 +89,14 @@ def follow(
             yield from _give_up(job, database, names, ours)
         yield _progress(number, job, sizes, names, watch.left(job))
         now = yield Waiting(pause.next(), f"job {job_id} is {job.state}", NO_TIMEOUT)
+
+
+def _retried(job: RebalanceJob, names: Mapping[int, str], reported: dict[int, int]) -> Iterator[Notice]:
+    """Each further failure of a move is told once."""
+    for task in job.tasks:
+        if task.retries > reported.get(task.task_id, 0) and not task.ended:
+            reported[task.task_id] = task.retries
+            yield Notice(f"Move of {_name(task, names)} failed, Citus tries again: {_first_line(task)}")
 
 
 def copy_reference_tables(number: int, step: MoveShards, database: Database) -> Run[None]:
