@@ -13,6 +13,7 @@ from typing import Any
 import pulumi
 
 from infra.settings import refusal
+from orchestrator.core.desired.names import region_name
 from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec
 
 # Seconds for which a state that cannot be read may still be one that is being written.
@@ -68,7 +69,7 @@ def _changed(spec: ClusterSpec) -> Iterator[str]:
             return  # removed behind Pulumi's back: `pulumi refresh` sees it
         raise pulumi.RunError(f"Nothing was changed. Azure could not be asked about {spec.name}: {error}") from error
     fixed = (
-        ("location", _plain(server.location), _plain(spec.location)),
+        ("location", region_name(server.location), region_name(spec.location)),
         ("administratorLogin", server.administrator_login, spec.administrator_login),
         ("database", server.cluster.default_database_name if server.cluster else None, spec.database),
         ("postgresVersion", server.version, spec.postgres_version),
@@ -92,7 +93,3 @@ def _replaced(key: str, was: str, wanted: str) -> str:
         f"{NAMESPACE}:{key}: {was} is fixed at creation; {wanted} would be a new, empty server in place of this one. "
         f"Set it back to {was}, or declare the new server in a stack of its own and move the data."
     )
-
-
-def _plain(location: str) -> str:
-    return location.replace(" ", "").lower()

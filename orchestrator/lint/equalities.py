@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from orchestrator.core.unions import Unions
 from orchestrator.lint.tree import enum, kind, literal, strings, walk
 
 Key = tuple[str, str]  # (relation's id, column), or ("value", text)
 
 
-class Classes:
-    """Union-find over columns and values."""
+class Classes(Unions):
+    """Columns and values that are held equal, and those that are pinned to a value."""
 
     def __init__(self) -> None:
-        self._parent: dict[Key, Key] = {}
+        super().__init__()
         self.pinned: set[Key] = set()
-
-    def root(self, key: Key) -> Key:
-        while self._parent.get(key, key) != key:
-            key = self._parent[key]
-        return key
-
-    def equal(self, left: Key, right: Key) -> None:
-        self._parent[self.root(left)] = self.root(right)
 
     def is_pinned(self, key: Key) -> bool:
         roots = {self.root(pin) for pin in self.pinned}
@@ -32,7 +25,7 @@ class Classes:
     def groups(self) -> Iterator[tuple[set[Key], bool]]:
         """The columns and values of each class that has been spoken of, and whether it is pinned."""
         found: dict[Key, set[Key]] = {}
-        for key in {*self._parent, *self._parent.values(), *self.pinned}:
+        for key in self.joined() | self.pinned:
             found.setdefault(self.root(key), set()).add(key)
         pinned = {self.root(pin) for pin in self.pinned}
         yield from ((members, root in pinned) for root, members in found.items())

@@ -110,9 +110,9 @@ class Query:
         return outputs
 
     def _equal(self, left: Key, right: Key) -> None:
-        self.classes.equal(left, right)
+        self.classes.join(left, right)
         if (left[0] in self._outside) == (right[0] in self._outside):
-            self.values.equal(left, right)
+            self.values.join(left, right)
 
     def _relation(self, item: Any, scope: Scope) -> None:
         name = item.alias.aliasname if item.alias else item.relname
@@ -259,7 +259,7 @@ class Query:
                 continue
             if is_value(right):
                 self._pin(key)
-                self.classes.equal(key, ("value", value_text(right)))
-                self.values.equal(key, ("value", value_text(right)))
+                self.classes.join(key, ("value", value_text(right)))
+                self.values.join(key, ("value", value_text(right)))
             elif other := self._key(right, scope):
                 self._equal(key, other)

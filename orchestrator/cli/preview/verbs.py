@@ -17,12 +17,13 @@ from orchestrator.cli.running import print_json
 from orchestrator.cli.stack import stackfile
 from orchestrator.cli.textfiles import UNUSABLE, reason, write_whole
 from orchestrator.core.desired.limits import checked_nodes
+from orchestrator.core.desired.names import region_name
 from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.errors import Refused
 from orchestrator.core.moves.cost import defaults_for
 from orchestrator.core.observed.snapshot import SnapshotRefused, read_snapshot, snapshot_text
 from orchestrator.core.observed.state import ClusterState
-from orchestrator.core.outlook.preview import azure_name, make_preview, spec_of
+from orchestrator.core.outlook.preview import make_preview, spec_of
 from orchestrator.core.outlook.pricing import (
     SCHEMA,
     PriceList,
@@ -163,7 +164,7 @@ def refresh_prices(
     output = output or (file.path.parent / file.spec.prices if file and file.spec.prices else None)
     if output is None:
         raise Refused("No price file is named: add -o FILE, or elastic-cluster:prices to the stack file.")
-    wanted = [azure_name(region) for region in regions] or ([azure_name(file.spec.location)] if file else [])
+    wanted = [region_name(region) for region in regions] or ([region_name(file.spec.location)] if file else [])
     if not wanted:
         raise Refused("No region is named: add --region, for example --region northeurope.")
     known = dict(_kept(output, currency))

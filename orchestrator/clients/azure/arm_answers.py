@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.core.desired.names import region_name
 from orchestrator.core.errors import ArmBusy
 from orchestrator.core.observed.server import OperationReading, OperationStatus, Parameter, ServerReading
 
@@ -28,7 +29,7 @@ def server_reading(server: Server) -> ServerReading | None:
         sku=sku.name if sku else "",
         tier=str(_value(sku.tier)) if sku else "",
         # Azure takes `northeurope` and answers `North Europe`: one form, so that both compare equal.
-        location=server.location.replace(" ", "").lower(),
+        location=region_name(server.location),
         host=properties.fully_qualified_domain_name or "",
         admin_login=properties.administrator_login or "",
         database=properties.cluster.default_database_name or "postgres",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.core.advice.facts import ColumnId, Table, Usage, by_title
+from orchestrator.core.unions import Unions
 
 # Types that spread by hash and are compared for equality. Dates and floating point numbers are no tenants.
 _SUITED = ("smallint", "integer", "bigint", "text", "character varying", "character", "uuid")
@@ -27,26 +28,13 @@ class Alike:
         return self.columns.get(table) == column
 
 
-class _Groups:
-    def __init__(self) -> None:
-        self._parent: dict[ColumnId, ColumnId] = {}
-
-    def root(self, key: ColumnId) -> ColumnId:
-        while (parent := self._parent.get(key, key)) != key:
-            self._parent[key] = key = self._parent.get(parent, parent)
-        return key
-
-    def join(self, one: ColumnId, other: ColumnId) -> None:
-        self._parent[self.root(one)] = self.root(other)
-
-
 def suited(type_name: str) -> bool:
     return type_name.split("(")[0] in _SUITED
 
 
 def classes(tables: Sequence[Table], usages: Sequence[Usage]) -> tuple[Alike, ...]:
     """In the order of how many tables have them."""
-    groups = _Groups()
+    groups = Unions()
     linked = set()
     for one, other in (*_foreign(tables), *_joined(tables, usages)):
         groups.join(one, other)
@@ -81,7 +69,7 @@ def _joined(tables: Sequence[Table], usages: Sequence[Usage]) -> Iterator[tuple[
                     yield from ((other, key) for other in sorted(columns - whole) if other[0] != key[0])
 
 
-def _by_name(tables: Sequence[Table], groups: _Groups, linked: set[ColumnId]) -> None:
+def _by_name(tables: Sequence[Table], groups: Unions, linked: set[ColumnId]) -> None:
     named: dict[tuple[str, str], list[ColumnId]] = defaultdict(list)
     for table in tables:
         own = {key.columns[0] for key in table.keys if len(key.columns) == 1}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.core.desired.names import region_name
 from orchestrator.core.desired.parameters import declared_parameters
 from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.desired.spec import ClusterSpec
@@ -70,7 +71,7 @@ def _server(spec: ClusterSpec, server: ServerReading) -> Iterator[Drift]:
         if found and found.lower() != declared.lower():
             yield Drift(f"server {server.name}: {key}", declared, found, PULUMI)
     fixed = (
-        ("location", spec.location.replace(" ", "").lower(), server.location),
+        ("location", region_name(spec.location), server.location),
         ("database", spec.database, server.database),
         ("postgresVersion", spec.postgres_version, server.version),
         ("administratorLogin", spec.administrator_login if spec.authentication.password else "", server.admin_login),

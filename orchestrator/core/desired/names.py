@@ -40,5 +40,10 @@ def check_parameter(name: str, value: str) -> None:
         raise ValueError(f"{name}: the value has a control character in it; write it in one line")
 
 
+def region_name(location: str) -> str:
+    """As Azure's API names a region, which people and portals write `North Europe`."""
+    return location.replace(" ", "").lower()
+
+
 def shortened(value: str) -> str:
     return repr(value if len(value) <= 70 else value[:60] + "...")

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.names import region_name
 from orchestrator.core.desired.services import Model, Name
 
 Guid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
@@ -86,7 +87,7 @@ class Alerts(Model):
 def geo_redundant_backup_problem(location: str) -> str | None:
     """Why backups of this region cannot be kept in its pair; None where they can or where nothing is known."""
     known = limit("backup.regions_without_pair")
-    if location.replace(" ", "").lower() not in known.values:
+    if region_name(location) not in known.values:
         return None
     return (
         f"backup.geoRedundant: {location} has no paired region to keep copies in; set it to false "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.names import region_name
 from orchestrator.core.desired.spec import ClusterSpec
 from orchestrator.core.desired.spec_server import Compute, PgBouncer, Storage
 from orchestrator.core.errors import Refused, ScaleInRefused
@@ -132,15 +133,10 @@ def _pooled(spec: ClusterSpec) -> bool:
     return spec.pgbouncer.enabled and bool(spec.services)
 
 
-def azure_name(location: str) -> str:
-    """`North Europe` and `northeurope` are the same region."""
-    return location.replace(" ", "").lower()
-
-
 def shape_wanted(spec: ClusterSpec) -> Shape:
     standby = spec.high_availability != "Disabled"
     return Shape(
-        spec.nodes, spec.compute.sku, azure_name(spec.location), spec.storage.size_gb, spec.storage.iops, standby
+        spec.nodes, spec.compute.sku, region_name(spec.location), spec.storage.size_gb, spec.storage.iops, standby
     )
 
 
@@ -221,7 +217,7 @@ def replacements(spec: ClusterSpec, server: ServerReading | None) -> tuple[str, 
         return ()
     pairs = (
         ("name", server.name, spec.name),
-        ("location", server.location, azure_name(spec.location)),
+        ("location", server.location, region_name(spec.location)),
         ("database", server.database, spec.database),
         ("administratorLogin", server.admin_login, spec.administrator_login),
         ("postgresVersion", server.version, spec.postgres_version),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.core.desired.limits import limit
+from orchestrator.core.desired.names import region_name
 from orchestrator.lab.arm.protocol import Json
 
 # ARM takes `northeurope` and answers `North Europe`. A region that is not listed is answered as it was sent.
@@ -38,12 +39,8 @@ _SKUS: dict[str, tuple[str, dict[str, tuple[int, int, int]]]] = {
 }  # fmt: skip
 
 
-def region_key(location: str) -> str:
-    return location.replace(" ", "").lower()
-
-
 def display_name(location: str) -> str:
-    return {region_key(name): name for name in _REGIONS}.get(region_key(location), location)
+    return {region_name(name): name for name in _REGIONS}.get(region_name(location), location)
 
 
 def capabilities() -> Json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from orchestrator.core.desired.names import region_name
 from orchestrator.lab.arm.metric_store import MetricStore, Value
 from orchestrator.lab.arm.operations import LabState
 from orchestrator.lab.arm.protocol import SERVER_TYPE, ArmFault, Json, Reply, Request
@@ -56,7 +57,7 @@ def list_metrics(state: LabState, request: Request) -> Reply:
         "interval": "PT1M",
         "value": [_metric(record, name, values, (start, end), wanted, split) for name in names],
         "namespace": SERVER_TYPE,
-        "resourceregion": record.location.replace(" ", "").lower(),
+        "resourceregion": region_name(record.location),
     }
     return Reply(200, body)
 

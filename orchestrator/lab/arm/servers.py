@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable
 from urllib.parse import quote
 
+from orchestrator.core.desired.names import region_name
 from orchestrator.lab.arm import resources
-from orchestrator.lab.arm.catalog import region_key
 from orchestrator.lab.arm.operations import LabOperation, LabState, begin, now_text, running
 from orchestrator.lab.arm.protocol import PROVIDER, SERVER_TYPE, ArmFault, Json, Reply, Request
 from orchestrator.lab.arm.resources import ServerRecord, server_key
@@ -19,7 +19,7 @@ Handler = Callable[[LabState, Request], Reply]
 
 def accepted(state: LabState, request: Request, operation: LabOperation) -> Reply:
     record = state.servers[operation.server]
-    region = quote(region_key(record.location))
+    region = quote(region_name(record.location))
     base = f"{request.base_url}/subscriptions/{record.subscription_id}/providers/{PROVIDER}/locations/{region}"
     query = _signature(operation.id, request.query["api-version"])
     headers = {
