@@ -171,7 +171,10 @@ def refresh_prices(
     for region in wanted:
         found = read_prices(fetch_items(region, currency, url))
         if not found.compute_hour:
-            raise Refused(f"The price service lists no compute prices in {region!r}: is it Azure's name of a region?")
+            raise Refused(
+                f"Region {region!r}: the price service lists no compute prices there. Write Azure's name of a region in "
+                "--region or elastic-cluster:location, for example northeurope (`az account list-locations` has them)."
+            )
         today = datetime.now(UTC).date().isoformat()
         known[region] = RegionPrices(
             "Azure Retail Prices API, pay as you go",

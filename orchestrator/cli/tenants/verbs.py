@@ -64,7 +64,10 @@ def set_tracking(root: Path, stack: str, track: str, yes: bool, as_json: bool) -
     with open_session(root, file, services=False, control=True, lock=False) as session:
         state = session.observed()
         if state.simulated or session.control is None:
-            raise Refused("Placement is simulated here, so there is nothing to count. Nothing was changed.")
+            raise Refused(
+                "Placement is simulated here, so there is nothing to count. Nothing was changed. Use a lab with "
+                "real Citus (`orchestrator lab up --engine native`)."
+            )
         confirm(yes, f"Set the server parameter {TRACK} = {track}?")
         refused = drive(set_all(session.control, {TRACK: track}), lambda _: None)
     if refused:
