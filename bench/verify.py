@@ -1,13 +1,13 @@
 """What does verification cost? The same moves with `--verify off` and as by default, in turn, on real Citus.
 
-    uv run --all-extras python bench/verify.py [--small] [--only tiny large]
+    uv run --all-extras python bench/verify.py [--small] [--only many tiny large]
 
-`tiny`: many schemas of one small table, `large`: few of some 100 MB each; two nodes become four, and the same shard
+`many`: 1,000 schemas of one small table, `tiny`: 120 of them, `large`: few of some 100 MB each; two nodes become four, and the same shard
 groups are moved there and back again (`rebalance --undo`), each way as often without verification as with it: off,
 default, default, off. The time is that of the whole step of the moves: both copies of each group compared, sequences
 and probe writes. The comparison of all nodes' structure at the end is made in either case and told beside it. Seconds
 of the processors (all servers and the command) are told too: other work on the machine changes those less. Writes
-bench/results/verify.json. Cleans up after itself; under six minutes (`--small`: under one, on a machine of its own).
+bench/results/verify.json. Cleans up after itself; under twelve minutes (`--small`: under one, on a machine of its own).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ RESULTS = Path(__file__).parent / "results" / "verify.json"
 MB = 2**20
 # There, back, there, back: each way once without and once with.
 ORDER = ("off", "quick", "quick", "off")
-FULL = {"tiny": ([0] * 120, 2), "large": ([100 * MB] * 12, 2)}
-SMALL = {"tiny": ([0] * 24, 1), "large": ([20 * MB] * 8, 1)}
+FULL = {"many": ([0] * 1000, 2), "tiny": ([0] * 120, 2), "large": ([100 * MB] * 12, 2)}
+SMALL = {"many": ([0] * 48, 1), "tiny": ([0] * 24, 1), "large": ([20 * MB] * 8, 1)}
 # Milliseconds for which writes may be held: the default, and more where a busy machine would make moves twice.
-PAUSE = {"tiny": 2000, "large": 500}
+PAUSE = {"many": 2000, "tiny": 2000, "large": 500}
 
 
 def processor_seconds(lab: Lab) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.clients.checks import probe_writes
 from orchestrator.clients.checks.probe_writes import SCHEMA, ProbeWrites, sweep
 from tests.fix_lab import Cluster
 
@@ -53,6 +54,24 @@ def test_writes_while_their_shard_moves_are_found_through_every_node_and_leave_n
     writes.close()
     assert everywhere(admin, f"SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}'") == {"0"}
     assert admin.execute("SELECT count(*) FROM pg_dist_cleanup").fetchone() == (0,)
+
+
+def test_its_shard_moves_logically_only_where_those_of_the_services_do(
+    admin: Any, writes: ProbeWrites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_writes, "MOVE_EVERY", 0.1)
+
+    def asked(mode: str) -> bool:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE query ~ %s"
+        return admin.execute(query, [f"^SELECT citus_schema_move.*{SCHEMA}.*'{mode}'"]).fetchone() != (0,)
+
+    writes.seen("block_writes")
+    until(lambda: writes.moves >= 2)
+    assert asked("block_writes")
+    assert not asked("auto")
+    writes.seen("auto")
+    until(lambda: asked("auto"))
+    assert writes.read_back().problems == ()
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,17 @@ def test_without_damage_it_says_what_was_checked_and_after_a_kill_nothing_of_tha
     assert not probed()
     assert leftovers(project) == 0
     assert len(placement(project)) == 5
-    back = project.call("rebalance", "--undo", "1", "--yes", "--json", "--max-write-pause", "10000")
-    modes = [check["mode"] for check in json.loads(back.stdout)["verification"]]
-    assert modes == ["probe writes", "copies of direct moves", "structure"]
+    back = project.call("rebalance", "--undo", "1", "--yes", "--json", "--max-write-pause", "10000", "--verify", "full")
+    report = json.loads(back.stdout)
+    assert [check["mode"] for check in report["verification"]] == [
+        "probe writes",
+        "copies of direct moves",
+        "structure",
+    ]
+    for move in report["moves"]:
+        (table,) = move["compared"]
+        assert (table["table"], table["rows"]) == (f"{move['name']}.t", 20000)
+        assert int(table["checksum"])
     off = project.call("rebalance", "--yes", "--json", "--verify", "off", "--max-write-pause", "10000")
     assert [check["mode"] for check in json.loads(off.stdout)["verification"]] == ["structure"]
 

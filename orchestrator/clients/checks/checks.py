@@ -64,6 +64,8 @@ class MoveChecks:
 
     def moved(self, move: MoveStarted, compared: Sequence[TableCompared]) -> None:
         self._moved.append((move, compared))
+        if self._writes is not None:
+            self._writes.seen(move.mode)
 
     def end(self) -> tuple[Finding, ...]:
         """Can be called again after a lost connection."""

@@ -2,7 +2,7 @@
 
 They go into a distributed schema of their own, one table with a row for each write. It is made when the moves of the
 run are planned already, so nothing that Citus or the planner chooses depends on it, and dropped when they have ended.
-Its shard is moved meanwhile as the services' are, from node to node and in both ways, so writes meet real cut-overs;
+Its shard is moved meanwhile as the services' are, from node to node and in their ways, so writes meet real cut-overs;
 the services' own tables are not touched. Most of the writes enter the cluster through the coordinator, some through
 each node in turn, and at the end every node is asked for all of them.
 
@@ -95,6 +95,7 @@ class ProbeWrites:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.acknowledged: list[int] = []
         self.refused = self.moves = 0
+        self._logical = False
 
     def begin(self) -> None:
         """The moves do not wait for the probe. What keeps it from being made is told by `read_back`."""
@@ -115,6 +116,10 @@ class ProbeWrites:
             connection.close()
             raise
         return connection
+
+    def seen(self, mode: str) -> None:
+        """How a group of the services was moved. A logical move of nothing is dear: it is made where theirs are too."""
+        self._logical = self._logical or mode != "block_writes"
 
     @property
     def running(self) -> bool:
@@ -179,14 +184,15 @@ class ProbeWrites:
         writer = self._connected(self._admin)
         with self._connect() as mover:
             mover.execute(_PREPARE)
-            through, modes = cycle(self._nodes), cycle(("block_writes", "auto"))
-            mode, moving, next_move = "", False, 0.0
+            through, mode = cycle(self._nodes), "auto"
+            moving, next_move = False, 0.0
             while not self._over.is_set():
                 self._write(writer, through)
                 now = time.monotonic()
                 moving = moving and not self._moved(mover.pgconn)
                 if not moving and now >= next_move and len(self._nodes) > 1:
-                    mode, moving, next_move = next(modes), True, now + MOVE_EVERY
+                    mode = "auto" if self._logical and mode == "block_writes" else "block_writes"
+                    moving, next_move = True, now + MOVE_EVERY
                     self._move(writer, mover, mode)
                 self._over.wait(EVERY if now - began < 60 else LATER)
             if moving:

@@ -60,7 +60,7 @@ _DIGEST = """'SELECT json_agg(line ORDER BY line::text) FROM (' || string_agg(fo
 
 # One reading of everything where the move's transaction finds it: kept before the move, compared after it. Read on the
 # coordinator without a connection, a group could not be moved by the same transaction.
-_READ = sql.SQL(
+_KEEP = sql.SQL(
     """
     DO $read$
     DECLARE command text; found text;
@@ -81,17 +81,27 @@ _READ = sql.SQL(
         END IF;
         PERFORM set_config('citus.enable_local_execution', 'off', true);
         EXECUTE command INTO found;
-        {then}
+        PERFORM set_config('orchestrator.command', command, true), set_config('orchestrator.copy', found, true);
     END
     $read$
 """
 )
-_KEEP = sql.SQL("PERFORM set_config('orchestrator.copy', found, true);")
 _COMPARE = sql.SQL("""
-        IF found IS DISTINCT FROM current_setting('orchestrator.copy', true) THEN
-            RAISE EXCEPTION USING
-                MESSAGE = concat({mark}, ': ', current_setting('orchestrator.copy', true), ' and ', found);
-        END IF;""")
+    DO $read$
+    DECLARE
+        command text := current_setting('orchestrator.command', true);
+        kept text := current_setting('orchestrator.copy', true);
+        found text;
+    BEGIN
+        IF command <> '' THEN
+            EXECUTE command INTO found;
+            IF found IS DISTINCT FROM kept THEN
+                RAISE EXCEPTION USING MESSAGE = concat({mark}, ': ', kept, ' and ', found);
+            END IF;
+        END IF;
+    END
+    $read$
+""")
 
 # What was kept, once it has been compared.
 _TOLD = sql.SQL("SELECT current_setting('orchestrator.copy', true) AS compared")
@@ -170,7 +180,7 @@ def before(move: DirectMove) -> sql.Composable | None:
     if move.verify == "off":
         return None
     shard = sql.Literal(move.shard_id)
-    return _READ.format(shard=shard, then=_KEEP) if _tiny(move) else WHERE_IT_WAS.format(shard=shard)
+    return _KEEP.format(shard=shard) if _tiny(move) else WHERE_IT_WAS.format(shard=shard)
 
 
 def comparison(move: DirectMove) -> sql.Composable | None:
@@ -180,7 +190,7 @@ def comparison(move: DirectMove) -> sql.Composable | None:
     ids = {"shard": move.shard_id, "source": move.source, "target": move.target, "mark": MARK}
     known = {name: sql.Literal(value) for name, value in ids.items()}
     if _tiny(move):
-        return _READ.format(shard=known["shard"], then=_COMPARE.format(mark=known["mark"]))
+        return _COMPARE.format(mark=known["mark"])
     if move.verify == "full" or (move.bytes or 0) <= WHOLE_BYTES:
         return _WHOLE.format(**known)
     return _SAMPLED.format(
