@@ -172,8 +172,8 @@ def refresh_prices(
         found = read_prices(fetch_items(region, currency, url))
         if not found.compute_hour:
             raise Refused(
-                f"Region {region!r}: the price service lists no compute prices there. Write Azure's name of a region in "
-                "--region or elastic-cluster:location, for example northeurope (`az account list-locations` has them)."
+                f"Region {region!r}: the price service lists no compute prices there; write Azure's name of a region "
+                "in --region or elastic-cluster:location, for example northeurope, as in `az account list-locations`."
             )
         today = datetime.now(UTC).date().isoformat()
         known[region] = RegionPrices(
