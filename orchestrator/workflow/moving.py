@@ -110,6 +110,7 @@ def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> R
             yield from _look_around(moving, mover, over, now)
         results = mover.ended()
         for result in results:
+            moving.ended = now
             yield from _settle(number, moving, result, mover, now)
         if results or now >= start_at:
             start_at = now + START_EVERY

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator.core.events import MovesTimed, StepProgress
-from orchestrator.core.moves.cost import AZURE, fit
+from orchestrator.core.moves.cost import AZURE, fit, span
 from orchestrator.core.moves.guard import Pace
 from orchestrator.core.moves.moving import DirectMove, MoveResult, held_writes, next_moves
+from orchestrator.core.planning.placement import Move
 from orchestrator.core.planning.steps import MoveShards
+
+# What waited for longer than the moves themselves took waited for others or the load guard: no other run will.
+MOST_BESIDE = 2.0
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class Moving:
     held_up: int = 0
     tried_again: int = 0
     stopping: bool = False
+    ended: float = 0.0
     room: int = 1
     well: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -88,11 +93,19 @@ def why(moving: Moving) -> str:
 
 
 def timed(number: int, moving: Moving) -> MovesTimed:
-    """What these moves tell for the next ones: those of the mode that most of them had."""
+    """What these moves tell for the next ones: those of the mode that most of them had.
+
+    Tries that came to nothing and fewer at once than planned take their time too: each move counts for its part of it.
+    """
     tiny = [(move, result) for move, result in moving.done if move.mode == "block_writes"]
     chosen = tiny if len(tiny) * 2 >= len(moving.done) else [pair for pair in moving.done if pair not in tiny]
     known = AZURE.moves[f"direct {chosen[0][0].mode}"]
-    fixed, per_byte = fit([(move.bytes or 0, result.seconds) for move, result in chosen], known)
-    seconds = sum(result.seconds for _, result in moving.done) / max(1, min(moving.step.at_once, len(moving.done)))
+    in_order = sorted(moving.done, key=lambda pair: pair[0].number)
+    planned = [Move(move.shard_id, move.source, move.target, move.bytes) for move, _ in in_order]
+    lengths = [result.seconds for _, result in in_order]
+    seconds = moving.ended - moving.began
+    without_more = span(planned, lengths, (moving.step.at_once, moving.step.per_node))
+    more = min(MOST_BESIDE, max(1.0, seconds / without_more)) if without_more else 1.0
+    fixed, per_byte = fit([(move.bytes or 0, result.seconds * more) for move, result in chosen], known)
     moved = sum(move.bytes or 0 for move, _ in moving.done)
     return MovesTimed(number, None, len(moving.done), moved, 0.0, round(seconds, 3), fixed, per_byte)

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from orchestrator.core.errors import RebalanceFailed, Stopped
-from orchestrator.core.events import Event, LatencySeen, MoveEnded, MoveStarted, Notice, StepProgress, StepSucceeded
+from orchestrator.core.events import (
+    Event,
+    LatencySeen,
+    MoveEnded,
+    MoveStarted,
+    MovesTimed,
+    Notice,
+    StepProgress,
+    StepSucceeded,
+)
 from orchestrator.core.moves.guard import Limits, Signals
 from orchestrator.core.moves.moving import Outcome
 from orchestrator.core.moves.runs import RecordedMove
@@ -122,6 +131,21 @@ def test_a_commit_that_made_writers_wait_for_longer_than_asked_for_is_told() -> 
     assert max(event.write_pause_seconds or 0 for event in ended) == 0.7
     told = [event.note for event in seen(show, StepSucceeded) if isinstance(event, StepSucceeded)]
     assert any("at most 700 ms (1 longer than asked for" in note for note in told), told
+
+
+def test_tries_that_came_to_nothing_count_for_the_next_estimate() -> None:
+    told = []
+    for tries in (0, 2):
+        mover, show = crowded(large=0), Recorder()
+        moves = predict(mover.world.groups, mover.world.nodes, STRATEGY).moves
+        mover.faults = {move.shard_id: ["slow"] * tries for move in moves}
+        run(mover, show)
+        (timed,) = (event for event in show.events if isinstance(event, MovesTimed))
+        assert timed.moves == len(moves)
+        told.append(timed)
+    smooth, rough = told
+    assert rough.seconds > 2 * smooth.seconds
+    assert (rough.fixed_seconds or 0) > 1.5 * (smooth.fixed_seconds or 0) > 0
 
 
 def test_who_blocks_for_too_long_is_named() -> None:
