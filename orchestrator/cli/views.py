@@ -47,7 +47,8 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.moves:
         known = [move.bytes for move in plan.moves if move.bytes is not None]
         total = size(sum(known)) if len(known) == len(plan.moves) else "an unknown amount"
-        lines += [f"{len(plan.moves)} shard groups move, {total} in all. Placement now:"]
+        move = "moves" if len(plan.moves) == 1 else "move"
+        lines += [f"{count(len(plan.moves), 'shard group')} {move}, {total} in all. Placement now:"]
         lines += placement_lines(plan.before)
         lines += ["Placement afterwards, as predicted:"]
         lines += placement_lines(plan.after)

@@ -117,33 +117,31 @@ def serve(home: LabHome, progress: Callable[[str], None], stopped: threading.Eve
             ticker.start()
             stack.callback(ticker.stop)
         backend = Backend(engine, home, listeners.sync)
-        emulator = ArmEmulator(
-            backend,
-            ServerFacts(**record.server),
-            port=record.arm_port,
-            state_file=home.arm_state,
-        )
+        facts = ServerFacts(**record.server)
+        emulator = ArmEmulator(backend, facts, port=record.arm_port, state_file=home.arm_state)
         emulator.start()
         stack.callback(emulator.stop)
         balancer = Balancer(record.balanced_port, engine.addresses)
         balancer.start()
         stack.callback(balancer.stop)
         backend.pooler = _pooler(home, engine, record, stack, progress)
-        home.announce(
-            Running(
-                pid=os.getpid(),
-                engine=record.engine,
-                version=found.version or "",
-                arm=emulator.url,
-                direct=engine.addresses()[0].port,
-                balanced=record.balanced_port,
-                pooled=record.pooled_port if backend.pooler is not None else None,
-                nodes=len(engine.addresses()),
-            )
-        )
+        home.announce(_running(engine, found.version or "", emulator.url, record, pooled=backend.pooler is not None))
         stack.callback(home.withdraw)
         progress(READY)
         stopped.wait()
+
+
+def _running(engine: Engine, version: str, arm: str, record: LabRecord, *, pooled: bool) -> Running:
+    return Running(
+        pid=os.getpid(),
+        engine=record.engine,
+        version=version,
+        arm=arm,
+        direct=engine.addresses()[0].port,
+        balanced=record.balanced_port,
+        pooled=record.pooled_port if pooled else None,
+        nodes=len(engine.addresses()),
+    )
 
 
 def _ports(home: LabHome, record: LabRecord) -> LabRecord:

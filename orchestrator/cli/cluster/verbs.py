@@ -45,8 +45,9 @@ def show_status(root: Path, stack: str, as_json: bool) -> None:
     for line in placement_lines(final_loads(state)):
         click.echo(line)
     for service in document["services"]:
-        where = ", ".join(str(node) for node in service["node_ids"]) or "no data yet"
-        click.echo(f"  service {service['name']}: {service['state']}, {size(service['bytes'])} on node {where}")
+        nodes = ", ".join(str(node) for node in service["node_ids"])
+        held = f", {size(service['bytes'])} on node {nodes}" if nodes else ""
+        click.echo(f"  service {service['name']}: {service['state']}{held}")
     for line in pin_lines(state):
         click.echo(line)
     click.echo(f"  {job_line(document['rebalance_job'])}")

@@ -47,9 +47,8 @@ def _node_lines(nodes: Sequence[NodeHeat], reading: Reading) -> list[str]:
         busy = (reading.sessions or {}).get(node.node_id)
         sessions = "" if busy is None else f", {busy} sessions at work"
         held = f"{node.load.shard_groups} groups, {size(node.load.bytes)}{sessions}"
-        lines.append(
-            f"  node {node.node_id:<3} {name:<{width}} {_cpu(node.cpu):>8} s cpu {node.queries:>9} queries  {bar}"
-        )
+        spent = f"{_cpu(node.cpu):>8} s cpu {node.queries:>9} queries  {bar}"
+        lines.append(f"  node {node.node_id:<3} {name:<{width}} {spent}".rstrip())
         lines.append(f"  {'':<8} {'':<{width}} {held}")
     return lines
 

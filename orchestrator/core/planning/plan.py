@@ -37,6 +37,7 @@ from orchestrator.core.planning.steps import (
     VerifyCluster,
 )
 from orchestrator.core.planning.steps_services import ServiceStep
+from orchestrator.core.size import count
 
 # More moves at once than this only queue on the network and the disks of the nodes that give and take.
 MOST_AT_ONCE = 16
@@ -275,13 +276,12 @@ def explain_no_moves(
         return "No moves available: no distributed schema or table holds any data yet."
     if len(groups) < eligible:
         return (
-            f"No moves available: {len(groups)} shard groups cannot be spread over {eligible} nodes; "
+            f"No moves available: {count(len(groups), 'shard group')} cannot be spread over {eligible} nodes; "
             "a shard group (here: one schema) moves as a whole."
         )
     if prediction.ignored:
-        possible = f"{prediction.ignored} possible move{'s' if prediction.ignored > 1 else ''}"
         return (
-            f"No moves available: {possible} would improve the balance by less than "
+            f"No moves available: {count(prediction.ignored, 'possible move')} would improve the balance by less than "
             f"improvement_threshold = {strategy.improvement_threshold:g} of what is moved."
         )
     base = strategy.base_cost
