@@ -187,7 +187,7 @@ def _moves(document: Json) -> str:
     moves = document["moves"]
     if not moves:
         return ""
-    head = ["Shard group", "Shard", "From", "To", "Size", "Mode", "Moved by", "Began at", "Took", "Pause of writes"]
+    head = ["Shard group", "Shard", "From", "To", "Size", "Mode", "By", "Began at", "Took", "Writes held"]
     head += ["Rows compared", "Outcome"]
     shown = table("Moves in the order in which they began", head, _move_rows(moves), (1, 2, 3, 4, 7, 8, 9, 10))
     opened = " open" if len(moves) <= FEW_MOVES else ""
