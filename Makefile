@@ -9,12 +9,14 @@ RUN := $(UV) run $(EXTRAS) --quiet
 demo: $(UV)
 	@$(RUN) python examples/demo/demo.py
 
-test: $(UV)
-	@$(RUN) pytest -n 3 --dist loadfile
+PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# End-to-end tests on every engine that is here, not only on the best one.
+test: $(UV)
+	@$(RUN) $(PYTEST)
+
+# End-to-end tests on every engine that is here, not only on the best one; of tables of faults each line.
 test-all: $(UV)
-	@$(RUN) pytest -n 3 --dist loadfile --every-engine
+	@$(RUN) $(PYTEST) --everything
 
 # The types are checked with everything installed, Pulumi's among them.
 lint: CHECK := $(UV) run --all-extras --quiet

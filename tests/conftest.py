@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fix_pulumi",
     "tests.fix_sandbox",
     "tests.fix_services",
+    "tests.fix_slow",
     "tests.fix_standin",
 ]
 

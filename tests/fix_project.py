@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.lab.discover import ORDER
+from orchestrator.lab.engine import EngineName
 from orchestrator.lab.home import HOME_VARIABLE
 from tests.fix_lab import ROOT, Project, engines
+from tests.fix_shared import Dirty, SharedLab
+
+Labs = Callable[[EngineName], SharedLab]
+log = logging.getLogger(__name__)
 
 
 def _project(folder: Path, lab_base: Path) -> Project:
@@ -33,24 +39,47 @@ def project(tmp_path: Path, lab_base: Path) -> Iterator[Project]:
     made.call("lab", "down", "--delete")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-engine", action="store_true", help="end-to-end tests run on every engine that is here")
+@pytest.fixture(scope="session")
+def shared_labs(lab_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    """The lab with four nodes that runs on an engine, or a new one; its project is as it was when that was new."""
+    base = tmp_path_factory.mktemp("shared")
+    running: dict[str, SharedLab] = {}
+
+    def lab(engine: EngineName) -> SharedLab:
+        folder = base / engine / "project"
+        shutil.rmtree(folder, ignore_errors=True)
+        project = _project(folder, lab_base)
+        if engine in running and running[engine].there:
+            project.stack.write_text(running[engine].stack_text, "utf-8")
+        else:
+            up = project.call("lab", "up", "--engine", engine, "--nodes", "4")
+            assert up.returncode == 0, up.stderr
+            running[engine] = SharedLab(project, engine)
+        return running[engine]
+
+    yield lab
+    for one in running.values():
+        one.remove()
 
 
 @pytest.fixture(params=ORDER)
-def lab_project(request: pytest.FixtureRequest, tmp_path: Path, lab_base: Path) -> Iterator[tuple[Project, str]]:
-    """A project whose lab runs four nodes: on the best engine that is here, or once for each with --every-engine.
+def lab_project(request: pytest.FixtureRequest, shared_labs: Labs) -> Iterator[tuple[Project, str]]:
+    """A project whose lab runs four nodes: on the best engine that is here, or once for each with --everything.
 
-    That the engines behave alike is what the contract tests in tests/lab are for; they run on each in any case.
+    The lab is as if it were new, but tests share it. That the engines behave alike is what the contract tests in
+    tests/lab are for; they run on each in any case.
     """
-    engine = str(request.param)
+    engine: EngineName = request.param
     if not engines()[engine].available:
         pytest.skip(f"engine {engine}: {engines()[engine].reason}")
     best = next(name for name in ORDER if engines()[name].available)
-    if engine != best and not request.config.getoption("--every-engine"):
+    if engine != best and not request.config.getoption("--everything"):
         pytest.skip(f"engine {engine}: end-to-end tests ran on {best}; `make test-all` runs them on every engine")
-    made = _project(tmp_path / "project", lab_base)
-    up = made.run("lab", "up", "--engine", engine, "--nodes", "4")
-    assert up.returncode == 0, up.stderr
-    yield made, engine
-    made.call("lab", "down", "--delete")
+    lab = shared_labs(engine)
+    # The environment is a copy, because tests add to it.
+    yield Project(lab.project.folder, dict(lab.project.environment)), engine
+    try:
+        lab.take_back()
+    except Dirty as reason:
+        log.info("the next test gets a new lab: %s", reason)
+        lab.remove()

@@ -29,13 +29,13 @@ def test_every_shipped_stack_is_a_cluster_and_passes_the_schema_it_names(path: P
 
 def test_the_local_stack_makes_a_lab_with_its_services(project: Project) -> None:
     shutil.copy(LOCAL, project.stack)
-    up = project.run("lab", "up", "--engine", "embedded")
+    up = project.call("lab", "up", "--engine", "embedded")
     assert up.returncode == 0, up.stderr
-    applied = project.run("apply", "--yes")
+    applied = project.call("apply", "--yes")
     assert applied.returncode == 0, applied.stderr
-    shown = json.loads(project.run("status", "--json").stdout)
+    shown = json.loads(project.call("status", "--json").stdout)
     assert len(shown["nodes"]) == 4
     assert {service["name"]: service["state"] for service in shown["services"]} == dict.fromkeys(
         ("user", "time", "ping"), "distributed"
     )
-    assert project.run("plan", "--check").returncode == 0
+    assert project.call("plan", "--check").returncode == 0

@@ -25,7 +25,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, lab_base: Path) -> Iterator[Pr
     """Two nodes with the example services."""
     made = _project(tmp_path_factory.mktemp("connection") / "project", lab_base)
     assert made.call("lab", "up", "--nodes", "2").returncode == 0
-    applied = made.run("apply", "--yes")
+    applied = made.call("apply", "--yes")
     assert applied.returncode == 0, applied.stderr
     yield made
     made.call("lab", "down", "--delete")

@@ -26,7 +26,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, lab_base: Path) -> Iterator[Pr
         pytest.skip(f"engine native: {engines()['native'].reason}")
     made = _project(tmp_path_factory.mktemp("doctor") / "project", lab_base)
     assert made.call("lab", "up", "--engine", "native", "--nodes", "2").returncode == 0
-    applied = made.run("apply", "--yes")
+    applied = made.call("apply", "--yes")
     assert applied.returncode == 0, applied.stderr
     yield made
     made.call("lab", "down", "--delete")
@@ -185,7 +185,7 @@ def test_prepared_statements_that_are_promised_and_do_not_work_name_the_setting(
 def test_a_node_that_the_balanced_port_never_reaches_is_named(lab: Project) -> None:
     """A node was added, and the load balancer knows nothing of it. Last, because the lab keeps the node."""
     old = port_of(lab, "direct")
-    grown = lab.run("scale-out", "--nodes", "3", "--yes", "--no-rebalance")
+    grown = lab.call("scale-out", "--nodes", "3", "--yes", "--no-rebalance")
     assert grown.returncode == 0, grown.stderr
     code, checks = examined(lab)
     assert ill(checks) == set(), checks

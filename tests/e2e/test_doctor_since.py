@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 def test_metrics_before_and_after_a_run(project: Project) -> None:
     assert project.call("lab", "up", "--engine", "embedded", "--nodes", "2").returncode == 0
     make_tenants(project)
-    grown = project.run("scale-out", "--nodes", "3", "--yes", "--moves", "direct")
+    grown = project.call("scale-out", "--nodes", "3", "--yes", "--moves", "direct")
     assert grown.returncode == 0, grown.stderr
     (run,) = json.loads(project.call("runs", "--json").stdout)
     # As if it had been two hours ago, so that there is an hour after it.

@@ -23,7 +23,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         pytest.skip(f"engine {engine}: {engines()[engine].reason}")
     made = _project(tmp_path_factory.mktemp("drill") / "project", lab_base)
     assert made.call("lab", "up", "--engine", engine, "--nodes", "2").returncode == 0
-    applied = made.run("apply", "--yes")
+    applied = made.call("apply", "--yes")
     assert applied.returncode == 0, applied.stderr
     yield made
     made.call("lab", "down", "--delete")
@@ -37,7 +37,7 @@ def started_at(lab: Project) -> Any:
 
 def test_every_service_comes_back_and_retries_lose_nothing(lab: Project) -> None:
     before = started_at(lab)
-    run = lab.run("doctor", "--drill", "--yes", "--json", "--service", "user", "--service", "time")
+    run = lab.call("doctor", "--drill", "--yes", "--json", "--service", "user", "--service", "time")
     assert run.returncode == 0, run.stderr + run.stdout
     document = json.loads(run.stdout)
     assert started_at(lab) > before
@@ -65,7 +65,7 @@ def test_every_service_comes_back_and_retries_lose_nothing(lab: Project) -> None
 
 def test_it_asks_first_and_without_a_yes_nothing_is_restarted(lab: Project) -> None:
     before = started_at(lab)
-    run = lab.run("doctor", "--drill")
+    run = lab.call("doctor", "--drill")
     assert run.returncode == 2
     assert "Nobody can be asked here" in run.stderr
     assert started_at(lab) == before
@@ -76,7 +76,7 @@ def test_a_service_that_cannot_connect_stops_the_drill_before_the_restart(lab: P
     with connect(lab) as admin:
         admin.execute("ALTER ROLE ping_service NOLOGIN")
     try:
-        run = lab.run("doctor", "--drill", "--yes")
+        run = lab.call("doctor", "--drill", "--yes")
     finally:
         with connect(lab) as admin:
             admin.execute("ALTER ROLE ping_service LOGIN")
@@ -87,14 +87,14 @@ def test_a_service_that_cannot_connect_stops_the_drill_before_the_restart(lab: P
 
 
 def test_a_failover_needs_standbys(lab: Project) -> None:
-    run = lab.run("doctor", "--drill", "--failover", "planned", "--yes")
+    run = lab.call("doctor", "--drill", "--failover", "planned", "--yes")
     assert run.returncode == 2
     assert "has no standbys" in run.stderr
     assert "Nothing was restarted." in run.stderr
 
 
 def test_people_read_what_each_port_noticed(lab: Project) -> None:
-    run = lab.run("doctor", "--drill", "--yes", "--service", "user")
+    run = lab.call("doctor", "--drill", "--yes", "--service", "user")
     assert run.returncode == 0, run.stderr
     assert "user through the direct port" in run.stdout
     assert re.search(r"without retries: \d+ of \d+ requests failed, back after \d+\.\d\d s", run.stdout)
@@ -119,7 +119,7 @@ def test_a_forced_failover_goes_through_the_control_plane(lab: Project) -> None:
     before = started_at(lab)
     arm.write("PATCH", server, "2026-10-01", {"properties": {"highAvailability": {"mode": "ZoneRedundant"}}})
     try:
-        run = lab.run("doctor", "--failover", "forced", "--yes", "--json", "--service", "user")
+        run = lab.call("doctor", "--failover", "forced", "--yes", "--json", "--service", "user")
     finally:
         arm.write("PATCH", server, "2026-10-01", {"properties": {"highAvailability": {"mode": "Disabled"}}})
     assert run.returncode == 0, run.stderr

@@ -39,7 +39,7 @@ def call(url: str, body: dict[str, str] | None = None) -> tuple[int, Any]:
 @pytest.fixture
 def services(lab_project: tuple[Project, str]) -> Iterator[tuple[Project, int]]:
     project, _ = lab_project
-    applied = project.run("apply", "--yes")
+    applied = project.call("apply", "--yes")
     assert applied.returncode == 0, applied.stderr
     first = free_port()
     run = subprocess.Popen(

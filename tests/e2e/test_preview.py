@@ -29,7 +29,7 @@ def test_preview_of_the_snapshot_is_the_preview_of_the_cluster_and_the_run_learn
     assert password not in saved.read_text("utf-8") + live.stdout
 
     option = json.loads(live.stdout)["options"][0]
-    grown = project.run("scale-out", "--nodes", "6", "--yes", "--json", "--transfer-mode", "block_writes")
+    grown = project.call("scale-out", "--nodes", "6", "--yes", "--json", "--transfer-mode", "block_writes")
     assert grown.returncode == 0, grown.stderr
     report = json.loads(grown.stdout)
     # Sizes are those of the moment; placement must be as predicted.

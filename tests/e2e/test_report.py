@@ -12,7 +12,7 @@ from tests.fix_lab import Project
 def test_the_report_of_a_scale_out(lab_project: tuple[Project, str]) -> None:
     project, engine = lab_project
     make_tenants(project)
-    run = project.run("scale-out", "--nodes", "6", "--yes", "--events", "--report", "run.html")
+    run = project.call("scale-out", "--nodes", "6", "--yes", "--events", "--report", "run.html")
     assert run.returncode == 0, run.stderr
     page = (project.folder / "run.html").read_text("utf-8")
 

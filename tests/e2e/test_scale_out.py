@@ -52,14 +52,14 @@ def count_rows(project: Project, port: str = "direct") -> list[int]:
 
 
 def status(project: Project) -> dict[str, Any]:
-    shown = project.run("status", "--json")
+    shown = project.call("status", "--json")
     assert shown.returncode == 0, shown.stderr
     return json.loads(shown.stdout)
 
 
 def test_from_four_to_eight_nodes(lab_project: tuple[Project, str]) -> None:
     project, engine = lab_project
-    applied = project.run("apply", "--yes", "--json")
+    applied = project.call("apply", "--yes", "--json")
     assert applied.returncode == 0, applied.stderr
     assert json.loads(applied.stdout)["outcome"] == "done"
     make_tenants(project)
@@ -91,11 +91,11 @@ def test_from_four_to_eight_nodes(lab_project: tuple[Project, str]) -> None:
         for name in ("citus.max_background_task_executors", "citus.max_background_task_executors_per_node"):
             assert admin.execute("SELECT current_setting(%s)", (name,)).fetchone() == ("1",)
 
-    again = project.run("scale-out", "--stack", "local", "--nodes", "8", "--yes", "--json")
+    again = project.call("scale-out", "--stack", "local", "--nodes", "8", "--yes", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["outcome"] == "nothing to do"
     assert json.loads(again.stdout)["steps"] == []
-    second = project.run("apply", "--yes")
+    second = project.call("apply", "--yes")
     assert second.returncode == 0
     assert "Nothing to do" in second.stdout
 
@@ -117,12 +117,12 @@ def test_interrupted_and_continued(lab_project: tuple[Project, str]) -> None:
     assert "Run the same command to continue" in errors
     assert "Traceback" not in errors
 
-    continued = project.run("scale-out", "--nodes", "8", "--yes", "--json")
+    continued = project.call("scale-out", "--nodes", "8", "--yes", "--json")
     assert continued.returncode == 0, continued.stderr
     seen = status(project)
     assert len(seen["nodes"]) == 8
     assert seen["rebalance_job"] is None
     assert max(node["shard_groups"] for node in seen["nodes"]) == 1
     assert count_rows(project) == rows
-    last = project.run("scale-out", "--nodes", "8", "--yes", "--json")
+    last = project.call("scale-out", "--nodes", "8", "--yes", "--json")
     assert json.loads(last.stdout)["outcome"] == "nothing to do"

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,31 @@ import yaml
 
 from orchestrator.lab.home import LabHome
 from tests.fix_lab import Project, engines
+from tests.fix_project import _project
 
 pytestmark = pytest.mark.skipif(
     not engines()["embedded"].available, reason=f"engine embedded: {engines()['embedded'].reason}"
 )
 
 
-@pytest.fixture
-def up(project: Project) -> Project:
+def started(project: Project) -> Project:
     done = project.call("lab", "up", "--engine", "embedded", "--nodes", "3")
     assert done.returncode == 0, done.stderr
     return project
+
+
+@pytest.fixture
+def up(project: Project) -> Project:
+    """A lab of the test's own, for those that stop, kill or change it."""
+    return started(project)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, lab_base: Path) -> Iterator[Project]:
+    """A lab that tests only look at."""
+    made = started(_project(tmp_path_factory.mktemp("lab") / "project", lab_base))
+    yield made
+    made.call("lab", "down", "--delete")
 
 
 def home(project: Project, name: str = "local") -> LabHome:
@@ -52,30 +67,30 @@ def connect(project: Project, port: str = "direct", user: str = "clusteradmin") 
     )
 
 
-def test_status_says_which_engine_runs_and_that_placement_is_simulated(up: Project) -> None:
-    shown = json.loads(up.call("lab", "status", "--json").stdout)
+def test_status_says_which_engine_runs_and_that_placement_is_simulated(lab: Project) -> None:
+    shown = json.loads(lab.call("lab", "status", "--json").stdout)
     assert (shown["running"], shown["engine"], shown["nodes"], shown["stack"]) == (True, "embedded", 3, "local")
     assert shown["placement_simulated"] is True
     assert {engine["engine"] for engine in shown["engines"]} == {"docker", "native", "embedded"}
-    assert "placement is simulated" in up.call("lab", "status").stdout
-    assert json.loads(up.call("status", "--json").stdout)["engine"] == "embedded"
+    assert "placement is simulated" in lab.call("lab", "status").stdout
+    assert json.loads(lab.call("status", "--json").stdout)["engine"] == "embedded"
 
 
-def test_up_again_changes_nothing_and_more_nodes_are_azures_business(up: Project) -> None:
-    before = up.stack.read_text("utf-8")
-    again = up.call("lab", "up")
+def test_up_again_changes_nothing_and_more_nodes_are_azures_business(lab: Project) -> None:
+    before = lab.stack.read_text("utf-8")
+    again = lab.call("lab", "up")
     assert again.returncode == 0
-    assert up.stack.read_text("utf-8") == before
-    refused = up.call("lab", "up", "--nodes", "5")
+    assert lab.stack.read_text("utf-8") == before
+    refused = lab.call("lab", "up", "--nodes", "5")
     assert refused.returncode == 2
     assert "scale-out --stack local --nodes 5" in refused.stderr
-    fewer = up.call("lab", "up", "--nodes", "2")
+    fewer = lab.call("lab", "up", "--nodes", "2")
     assert fewer.returncode == 2
     assert "cannot lose nodes" in fewer.stderr
 
 
-def test_the_administrator_is_no_superuser_and_has_what_azures_has(up: Project) -> None:
-    with connect(up) as admin:
+def test_the_administrator_is_no_superuser_and_has_what_azures_has(lab: Project) -> None:
+    with connect(lab) as admin:
         row = admin.execute(
             "SELECT rolsuper, rolcreaterole, rolcreatedb, pg_has_role('azure_pg_admin', 'MEMBER') FROM pg_roles"
             " WHERE rolname = current_user"
@@ -87,36 +102,36 @@ def test_the_administrator_is_no_superuser_and_has_what_azures_has(up: Project) 
             admin.execute("COPY pg_class TO PROGRAM 'true'")
 
 
-def test_the_balanced_port_leads_to_every_node(up: Project) -> None:
-    seen = set()
+def test_the_balanced_port_leads_to_every_node(lab: Project) -> None:
+    roles = set()
     for _ in range(6):
-        with connect(up, "balanced") as session:
-            seen.add(session.execute("SELECT citus_is_coordinator()").fetchone())
-    assert seen == {(True,), (False,)}
+        with connect(lab, "balanced") as session:
+            roles.add(session.execute("SELECT citus_is_coordinator()").fetchone())
+    assert roles == {(True,), (False,)}
 
 
-def test_psql_or_the_way_to_connect_without_it(up: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_psql_or_the_way_to_connect_without_it(lab: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("psql"):
-        shown = up.run("lab", "psql", "--", "-Atc", "SELECT current_user")
+        shown = lab.run("lab", "psql", "--", "-Atc", "SELECT current_user")
         assert shown.stdout.strip() == "clusteradmin"
-    without = up.call("lab", "psql", env={"PATH": "/nonexistent"})
+    without = lab.call("lab", "psql", env={"PATH": "/nonexistent"})
     assert without.returncode == 0
-    assert f":{endpoint(up)['ports']['direct']}/citus" in without.stdout
-    password = home(up).read().admin_password
+    assert f":{endpoint(lab)['ports']['direct']}/citus" in without.stdout
+    password = home(lab).read().admin_password
     assert password not in without.stdout
-    assert str(home(up).password_file) in without.stdout
+    assert str(home(lab).password_file) in without.stdout
 
 
-def test_secrets_lie_in_files_that_only_their_owner_can_read(up: Project) -> None:
-    for path in (home(up).password_file, home(up).folder / "lab.json", home(up).folder / "running.json"):
+def test_secrets_lie_in_files_that_only_their_owner_can_read(lab: Project) -> None:
+    for path in (home(lab).password_file, home(lab).folder / "lab.json", home(lab).folder / "running.json"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    secret = home(up).read().superuser_password
-    assert secret not in home(up).log_file.read_text("utf-8", errors="replace")
+    secret = home(lab).read().superuser_password
+    assert secret not in home(lab).log_file.read_text("utf-8", errors="replace")
     assert all(secret not in " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
 
-def test_everything_listens_on_loopback_only(up: Project) -> None:
-    pid = home(up).running().pid  # type: ignore[union-attr]
+def test_everything_listens_on_loopback_only(lab: Project) -> None:
+    pid = home(lab).running().pid  # type: ignore[union-attr]
     listening = [c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening
     assert set(listening) == {"127.0.0.1"}

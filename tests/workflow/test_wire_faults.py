@@ -36,11 +36,12 @@ def requests_of_a_whole_run() -> tuple[str, ...]:
 
 
 REQUESTS = requests_of_a_whole_run()
-EACH_REQUEST = range(len(REQUESTS))
 # The first of every kind: reading the server, resizing it, polling, reading and setting parameters.
 EACH_KIND = sorted({REQUESTS.index(request) for request in REQUESTS if "azureAsync" not in request} | {
     next(i for i, request in enumerate(REQUESTS) if "azureAsync" in request)
 })  # fmt: skip
+LAST = len(REQUESTS) - 1
+SLOW = [number for number in range(len(REQUESTS)) if number not in EACH_KIND]
 EXPIRED = ArmFault(401, "ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than current UTC.")
 PASSING: dict[str, Break | ArmFault] = {
     "reset before the effect": "reset-before",
@@ -62,7 +63,13 @@ def test_without_faults_one_resize_is_asked_for(wire: Wire) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "request_number"),
-    [(name, n) for name in PASSING for n in (EACH_REQUEST if name.startswith("reset") else EACH_KIND)],
+    [(name, number) for name in PASSING for number in EACH_KIND]
+    + [
+        pytest.param(name, number, marks=pytest.mark.slow)
+        for name in PASSING
+        if name.startswith("reset")
+        for number in SLOW
+    ],
 )
 def test_a_passing_fault_of_any_request_is_waited_out(wire: Wire, fault: str, request_number: int) -> None:
     wire.faults.break_request(request_number, PASSING[fault])
@@ -85,7 +92,11 @@ def test_an_expired_token_ends_the_run_with_its_cause_and_a_new_login_completes(
     assert wire.resizes_asked == 1
 
 
-@pytest.mark.parametrize("request_number", EACH_REQUEST[:-1])
+@pytest.mark.parametrize(
+    "request_number",
+    [number for number in EACH_KIND if number < LAST]
+    + [pytest.param(number, marks=pytest.mark.slow) for number in SLOW if number < LAST],
+)
 def test_killed_between_any_two_requests_the_same_command_asks_once(wire: Wire, request_number: int) -> None:
     """The process dies on the answer; what it had asked for goes on without it."""
     seen: list[Event] = []
