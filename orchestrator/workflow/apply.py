@@ -35,9 +35,9 @@ from orchestrator.workflow import server
 from orchestrator.workflow.bulk import make_services
 from orchestrator.workflow.checking import checked
 from orchestrator.workflow.isolation import on_tenant
-from orchestrator.workflow.journal import Journal, forget
+from orchestrator.workflow.journal import forget
 from orchestrator.workflow.moving import Oversight, move_shards
-from orchestrator.workflow.protocols import ControlPlane, Database, Inspector, Mover, Services, Tenants
+from orchestrator.workflow.protocols import ControlPlane, Database, Inspector, Journal, Mover, Services, Tenants
 from orchestrator.workflow.rebalance import follow, rebalance
 from orchestrator.workflow.verify import verified
 from orchestrator.workflow.waiting import Run, when_connected, when_free

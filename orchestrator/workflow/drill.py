@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from orchestrator.core.checks.drill import Failover
 from orchestrator.core.errors import ArmBusy, ClusterUnreachable
 from orchestrator.core.events import Notice, Waiting
-from orchestrator.core.observed.server import Operation
-from orchestrator.workflow.protocols import ControlPlane
+from orchestrator.workflow.protocols import Clients, Restarts
 from orchestrator.workflow.waiting import NO_TIMEOUT, Patience, Run, finished
 
 RECOVERY_TIMEOUT = 180.0  # seconds after the restart has ended
 SETTLED = 1.0  # seconds for which the clients work before the restart, so that there is something to compare with
-
-
-class Restarts(ControlPlane, Protocol):
-    def start_restart(self, failover: Failover | None) -> Operation: ...
-
-
-class Clients(Protocol):
-    """Applications that go on working. `answered`: each of them got an answer to what it asked after `mark`."""
-
-    def mark(self) -> None: ...
-    def answered(self) -> bool: ...
 
 
 def drill(control: Restarts, failover: Failover | None, clients: Clients) -> Run[None]:

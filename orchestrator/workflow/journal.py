@@ -6,21 +6,12 @@ Only the operation's address is kept, and only until its end was seen. The serve
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Protocol
 
 from orchestrator.core.errors import ArmError, ClusterUnreachable, ConnectionLost
 from orchestrator.core.events import Notice, StepProgress
 from orchestrator.core.observed.server import Operation
-from orchestrator.workflow.protocols import ControlPlane
+from orchestrator.workflow.protocols import ControlPlane, Journal
 from orchestrator.workflow.waiting import Run, finished
-
-
-class Journal(Protocol):
-    """Where the cluster remembers the one operation that was asked for. Every method can be repeated."""
-
-    def remember(self, operation: Operation) -> None: ...
-    def unfinished(self) -> Operation | None: ...
-    def forget(self) -> None: ...
 
 
 def remember(journal: Journal | None, operation: Operation) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from orchestrator.core.checks.drill import Failover
 from orchestrator.core.checks.verification import Finding
 from orchestrator.core.events import MoveStarted, TableCompared
 from orchestrator.core.moves.guard import Signals
@@ -27,6 +28,20 @@ class ControlPlane(Protocol):
     def read_operation(self, operation: Operation) -> OperationReading: ...
     def read_parameters(self, names: Sequence[str]) -> Mapping[str, Parameter]: ...
     def start_set_parameter(self, name: str, value: str, *, source: str = ...) -> Operation: ...
+
+
+class Restarts(ControlPlane, Protocol):
+    """A control plane that is asked for an outage: every node restarts, or with `failover` its standby takes over."""
+
+    def start_restart(self, failover: Failover | None) -> Operation: ...
+
+
+class Journal(Protocol):
+    """Where the cluster remembers the one operation that was asked for. Every method can be repeated."""
+
+    def remember(self, operation: Operation) -> None: ...
+    def unfinished(self) -> Operation | None: ...
+    def forget(self) -> None: ...
 
 
 class Database(Protocol):
@@ -109,6 +124,13 @@ class Inspector(Protocol):
     """Asks every node what tables and metadata it has."""
 
     def read(self) -> tuple[NodeStructure, ...]: ...
+
+
+class Clients(Protocol):
+    """The drill's applications, always at work. `answered`: each got an answer to what it asked after `mark`."""
+
+    def mark(self) -> None: ...
+    def answered(self) -> bool: ...
 
 
 class Services(Protocol):

@@ -16,8 +16,8 @@ from orchestrator.core.planning.steps import (
     ResizeCluster,
     RestoreSettings,
 )
-from orchestrator.workflow.journal import Journal, forget, remember, resume
-from orchestrator.workflow.protocols import ControlPlane, Database
+from orchestrator.workflow.journal import forget, remember, resume
+from orchestrator.workflow.protocols import ControlPlane, Database, Journal
 from orchestrator.workflow.waiting import OPERATION_TIMEOUT, Patience, Pause, Run, finished, when_connected, when_free
 
 JOIN_TIMEOUT = 1800.0
