@@ -18,7 +18,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([
-    "orchestrator.cli.app", "orchestrator.cli.cluster.verbs", "orchestrator.cli.cluster.preflight",
+    "orchestrator.cli.app", "orchestrator.cli.cluster.verbs", "orchestrator.cli.moving.preflight",
     "orchestrator.cli.cluster.scaling", "orchestrator.cli.moving.verbs", "orchestrator.cli.session",
     "orchestrator.cli.stack.declared",
     "azure.mgmt.postgresqlflexibleservers", "azure.core.pipeline.transport._requests_basic",

@@ -16,10 +16,10 @@ from typing import NoReturn
 import click
 
 from orchestrator.cli.advise.app import advise
-from orchestrator.cli.cluster.app import apply, plan, preflight, scale_out, status
+from orchestrator.cli.cluster.app import apply, plan, scale_out, status
 from orchestrator.cli.doctor.app import doctor
 from orchestrator.cli.lab.app import lab
-from orchestrator.cli.moving.app import rebalance, runs
+from orchestrator.cli.moving.app import preflight, rebalance, runs
 from orchestrator.cli.preview.app import preview, prices, snapshot
 from orchestrator.cli.report.files import report
 from orchestrator.cli.services.app import connection, lint
@@ -48,8 +48,8 @@ def schema() -> None:
 
 
 VERBS = (
-    *(status, plan, preflight, apply, scale_out),
-    *(rebalance, runs, tenants, isolate),
+    *(status, plan, apply, scale_out),
+    *(preflight, rebalance, runs, tenants, isolate),
     *(preview, snapshot, prices, report, schema),
     *(connection, doctor, lint, advise, lab),
 )

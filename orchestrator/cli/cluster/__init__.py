@@ -1,1 +1,1 @@
-"""The verbs on a whole cluster: status, plan, preflight, apply, scale-out."""
+"""The verbs on a whole cluster: status, plan, apply, scale-out."""

@@ -39,16 +39,6 @@ def plan(check: bool, stack: str, as_json: bool, **moving: Any) -> None:
 
 
 @click.command()
-@stack_option
-@json_option
-def preflight(stack: str, as_json: bool) -> None:
-    """What would stop or disturb a scale-out or a rebalance. Changes nothing; ends with 2 when something stops."""
-    from orchestrator.cli.cluster.preflight import show_preflight
-
-    sys.exit(show_preflight(root_folder(), stack, as_json))
-
-
-@click.command()
 @run_options
 def apply(stack: str, as_json: bool, as_events: bool, yes: bool) -> None:
     """Make the services' roles, schemas, tables and grants, and run their migrations."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.cluster.preflight import warnings
 from orchestrator.cli.moving.checking import checks
 from orchestrator.cli.moving.guarding import guard, guarded
 from orchestrator.cli.moving.options import wishes
+from orchestrator.cli.moving.preflight import warnings
 from orchestrator.cli.running import Output, execute, print_json
 from orchestrator.cli.session import open_session
 from orchestrator.cli.stack import stackfile

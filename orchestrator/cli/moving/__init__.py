@@ -1,1 +1,1 @@
-"""The verbs that move data, and what every verb that moves shares: options, guard, checks."""
+"""The verbs that move data, and what every verb that moves shares: options, preflight, guard, checks."""

@@ -1,4 +1,4 @@
-"""The verbs that move data: their options."""
+"""The verbs that move data, and the one that looks whether it can be moved: their options."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ import click
 from orchestrator.cli.moving.options import guard_options, rebalance_options
 from orchestrator.cli.options import json_option, root_folder, stack_option
 from orchestrator.cli.run_options import run_options
+
+
+@click.command()
+@stack_option
+@json_option
+def preflight(stack: str, as_json: bool) -> None:
+    """What would stop or disturb a scale-out or a rebalance. Changes nothing; ends with 2 when something stops."""
+    from orchestrator.cli.moving.preflight import show_preflight
+
+    sys.exit(show_preflight(root_folder(), stack, as_json))
 
 
 @click.command()

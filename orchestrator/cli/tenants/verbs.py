@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.cluster.preflight import as_notes, findings
 from orchestrator.cli.moving.checking import checks
 from orchestrator.cli.moving.options import wishes
+from orchestrator.cli.moving.preflight import as_notes, findings
 from orchestrator.cli.running import Output, confirm, execute, print_json
 from orchestrator.cli.session import Session, open_session
 from orchestrator.cli.stack import stackfile
