@@ -136,7 +136,7 @@ def load(info: dict[str, Any], rounds: int, seconds: float) -> list[dict[str, An
                 admin.execute(f"INSERT INTO {table} SELECT i, 0 FROM generate_series(1, 20000) i")
                 admin.execute(f"VACUUM ANALYZE {table}")
                 source = script_source(parse_script(SCRIPT.format(table=table), "script"), commit)
-                with Bench(lambda: psycopg.connect(**info), source, commit=commit, own_machine=True) as bench:
+                with Bench(lambda: psycopg.connect(**info), source, commit=commit) as bench:
                     bench.grow(4)
                     bench.measure()
                     time.sleep(seconds)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.advice.bench import Step, flat, knee, saturated, verdict
+from orchestrator.core.advice.bench import Step, flat, knee
+from orchestrator.core.advice.saturation import saturated, verdict
 from tests.advice.shapes import BY_COLUMN
 from tests.fix_lab import Project
 from tests.fix_plain import Plain
@@ -170,14 +171,80 @@ def test_the_knee_is_where_more_clients_bring_no_more() -> None:
         ({"cpu": 0.97, "driver": 0.5}, "cpu"),
         ({"cpu": 0.97, "driver": 0.95}, "client"),
         ({"cpu": 0.5, "driver": 0.3, "waits": {"IO:WalSync": 50, "CPU": 50}}, "wal"),
+        ({"cpu": 0.5, "driver": 0.3, "waits": {"IO:WALSync": 20, "LWLock:WALWrite": 20, "CPU": 60}}, "wal"),
+        ({"cpu": 0.5, "driver": 0.3, "waits": {"IPC:SyncRep": 50, "CPU": 50}}, "wal"),
         ({"cpu": 0.5, "driver": 0.3, "waits": {"Lock:transactionid": 50, "CPU": 50}}, "locks"),
-        ({"driver": 0.3, "waits": {"IO:DataFileRead": 90, "CPU": 10}}, "unknown"),
+        ({"driver": 0.3, "waits": {"IO:DataFileRead": 90, "CPU": 10}}, "disk"),
+        ({"driver": 0.3, "waits": {"IO:AioIoCompletion": 60, "IO:WalSync": 30, "CPU": 10}}, "disk"),
+        ({"driver": 0.3, "waits": {"LWLock:LockManager": 90, "CPU": 10}}, "unknown"),
+        # While the processor is full, what waits for WAL waits for a turn on it; while others fill it, it does not.
+        ({"cpu": 0.97, "server": 0.8, "waits": {"LWLock:WALWrite": 50, "CPU": 50}}, "cpu"),
+        ({"cpu": 0.97, "server": 0.2, "waits": {"LWLock:WALWrite": 50, "CPU": 50}}, "wal"),
+        # One of two vCores is all that it may use.
+        ({"cpu": 0.55, "server": 0.97}, "cpu"),
     ],
 )
 def test_what_is_used_up_is_named(more: dict[str, Any], what: str) -> None:
     steps = [step(1, 100), step(2, 101), step(4, 102, **more)]
     assert saturated(steps) == what
     assert saturated(steps[:2]) == "none"
+
+
+def test_a_server_that_takes_no_more_clients_is_not_called_unsaturated() -> None:
+    steps = [step(1, 100), step(2, 200), step(4, 400, full=True)]
+    assert saturated(steps) == "connections"
+    assert "4 clients were the most. The throughput was still rising" in verdict(steps)[0]
+
+
+def test_nobody_says_that_the_throughput_rises_where_it_did_not() -> None:
+    assert "was still rising" in verdict([step(1, 100), step(2, 200)])[0]
+    assert "nobody can say" in verdict([step(1, 100), step(2, 99)])[0]
+
+
+def test_what_sessions_wait_for_is_said_where_it_does_not_hold_them_up_yet() -> None:
+    said = verdict([step(1, 100), step(2, 200), step(4, 400, waits={"IO:WALSync": 9, "CPU": 1})])
+    assert "wait mostly for IO:WALSync (90 %)" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("waits", "said"),
+    [
+        ({"Lock:tuple": 60, "Lock:transactionid": 30}, "the same rows"),
+        ({"Lock:relation": 90, "CPU": 10}, "whole tables"),
+        ({"Lock:extend": 40, "CPU": 60}, "the same table longer"),
+        ({"Lock:advisory": 40, "CPU": 60}, "advisory locks"),
+    ],
+)
+def test_the_kind_of_lock_is_named(waits: dict[str, int], said: str) -> None:
+    assert said in verdict([step(1, 100), step(2, 101), step(4, 102, waits=waits)])[0]
+
+
+def test_a_server_that_waits_for_its_clients_is_not_the_limit() -> None:
+    """Waits count by all clients: of two that are at work, one that waits for a lock holds nobody else up."""
+    waits = {"CPU": 10, "Lock:transactionid": 10}
+    steps = [step(1, 100), step(2, 101), step(4, 102, driver=0.3, looks=50, waits=waits)]
+    assert saturated(steps) == "client"
+    assert "90 % of them were not at work" in verdict(steps)[0]
+
+
+def test_a_full_processor_is_named_although_the_throughput_still_rose() -> None:
+    assert saturated([step(1, 100), step(2, 200, cpu=0.98, server=0.9)]) == "cpu"
+    assert saturated([step(1, 100), step(2, 200, cpu=0.98, server=0.2)]) == "none"
+
+
+def test_other_programs_on_the_machine_are_told_of() -> None:
+    said = " ".join(verdict([step(1, 100), step(2, 101), step(4, 102, cpu=0.99, server=0.3, own=0.1)]))
+    assert "Other programs took 59 %" in said
+
+
+def test_what_this_command_took_of_the_servers_machine_is_said() -> None:
+    said = " ".join(verdict([step(1, 100), step(2, 101), step(4, 102, cpu=0.99, server=0.7, own=0.25)]))
+    assert "took 25 % of its processor" in said
+
+
+def test_a_standby_that_is_waited_for_is_named() -> None:
+    waits = {"IPC:SyncRep": 80, "LWLock:WALWrite": 10, "CPU": 10}
+    assert "the standby" in " ".join(verdict([step(1, 100), step(2, 101), step(4, 102, waits=waits)]))
 
 
 def test_azures_cpu_of_the_step_that_was_held_counts() -> None:

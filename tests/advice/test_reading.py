@@ -139,3 +139,22 @@ def test_a_server_elsewhere_has_to_prove_its_name() -> None:
 def test_a_url_that_leads_nowhere_is_refused(url: str) -> None:
     with pytest.raises(UrlRefused):
         login_of(url, False, {})
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ("h:abc/d", "one host and one port"),
+        ("h1,h2/d", "one host and one port"),
+        ("h1:5432,h2:5433/d", "one host and one port"),
+        ("h/d?sslrootcert=/own/ca.pem", "PGSSLROOTCERT"),
+        ("h/d?options=-csearch_path%3Dx&target_session_attrs=read-write", "PGOPTIONS, PGTARGETSESSIONATTRS"),
+    ],
+)
+def test_what_a_url_says_is_used_or_refused(rest: str, said: str) -> None:
+    with pytest.raises(UrlRefused, match=said):
+        login_of(f"postgresql://r@{rest}", False, {})
+
+
+def test_what_makes_no_difference_is_let_through() -> None:
+    assert login_of("postgresql://r@h/d?application_name=x&connect_timeout=5", False, {}).host == "h"

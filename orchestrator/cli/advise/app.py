@@ -13,7 +13,7 @@ from orchestrator.cli.options import root_folder
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 # Options of the benchmark alone, and of the advice alone.
-LOAD = ("statements", "script", "seconds", "max_clients", "commit", "yes")
+LOAD = ("azure_id", "statements", "script", "seconds", "max_clients", "commit", "yes")
 ADVICE = ("answers", "watch", "nodes", "prices")
 
 
@@ -36,6 +36,7 @@ ADVICE = ("answers", "watch", "nodes", "prices")
 @click.option(
     "--statements", type=click.IntRange(1), default=5, show_default=True, help="So many of its top writing statements."
 )
+@click.option("--azure-id", metavar="ID", help="Azure's resource id of the server at --url, whose CPU is then read.")
 @click.option("--script", type=FILE, help="A script of pgbench instead.")
 @click.option("--seconds", type=click.FloatRange(1), default=10, show_default=True, help="For each number of clients.")
 @click.option("--max-clients", type=click.IntRange(1), default=64, show_default=True)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from orchestrator.cli.advise.processor import Metric, held_cpu, metric_of
 from orchestrator.cli.advise.verbs import login_to, read_database
+from orchestrator.cli.advise.views import shown
 from orchestrator.cli.running import confirm, print_json
-from orchestrator.cli.stack.stackfile import load
 from orchestrator.clients.advice.advice_login import open_login
 from orchestrator.clients.advice.bench import NAME, Bench, uncounted
+from orchestrator.clients.advice.bench_machine import server_here
 from orchestrator.clients.advice.bench_values import Source, script_source, statements_source
-from orchestrator.clients.azure.entra import LOOPBACK
 from orchestrator.clients.cluster.connection import Login
-from orchestrator.core.advice.bench import Step, bench_json, best, flat, verdict
+from orchestrator.core.advice.bench import Step, best, flat
 from orchestrator.core.advice.breaks import short
 from orchestrator.core.advice.facts import Database
 from orchestrator.core.advice.filling import Filled, Unfillable
+from orchestrator.core.advice.saturation import bench_json, saturated, verdict
 from orchestrator.core.advice.script import parse_script
 from orchestrator.core.errors import Refused
 from orchestrator.core.events import Waiting
@@ -32,8 +34,8 @@ from orchestrator.workflow.waiting import NO_TIMEOUT, Run
 
 # Connections that stay for others, the server's reserved ones among them (15 on Azure, and 3 for superusers).
 _LEFT = 20
-# Azure has one value a minute, and it comes late: so long the best step is held for it.
-_HELD = 180.0
+# What Azure's metric of the processors can still change.
+_OPEN = ("cpu", "wal", "disk", "unknown")
 
 
 def run_benchmark(
@@ -41,6 +43,7 @@ def run_benchmark(
     url: str | None,
     from_environment: bool,
     stack: str | None,
+    azure_id: str | None,
     statements: int,
     script: Path | None,
     seconds: float,
@@ -53,24 +56,56 @@ def run_benchmark(
     login = login_to(root, url, from_environment, stack)
     if login is None:
         raise Refused("--benchmark needs a server: give --url postgresql://role@host/database, or --stack.")
-    database = read_database(login, None)
-    limit = min(max_clients, _free(database))
-    with closing(open_login(login)) as connection:
-        source, told = _source(connection, database, statements, script, commit)
-    for line in told:
-        click.echo(line, err=True)
-    confirm(yes, _question(login, limit, commit))
-    steps = _steps(login, source, limit, seconds, commit)
-    cpu = _azure_cpu(root, stack, login, source, best(steps).clients, commit)
-    if cpu is not None:
-        most = best(steps)
-        steps = [dataclasses.replace(step, cpu=cpu) if step is most else step for step in steps]
-    said = verdict(steps)
+    with metric_of(root, stack, azure_id) as metric:
+        database = read_database(login, None)
+        limit = min(max_clients, _free(database))
+        with closing(open_login(login)) as connection:
+            source, told = _source(connection, database, statements, script, commit)
+            here = server_here(connection) is not None
+        for line in (*told, *_seen(metric, here)):
+            click.echo(shown(line), err=True)
+        confirm(yes, _question(login, limit, commit))
+        load = _Load(login, source, commit, metric.control is None)
+        steps = _steps(load, limit, max_clients, seconds)
+        if metric.control is not None and saturated(steps) in _OPEN:
+            most = best(steps)
+            cpu = held_cpu(metric.control, load.bench(), most.clients)
+            steps = [replace(step, cpu=cpu) if step is most else step for step in steps]
     if as_json:
         print_json(bench_json(steps) | {"committed": commit})
     else:
-        click.echo("\n".join(said))
+        click.echo("\n".join(verdict(steps)))
     return 1 if best(steps).failed > 0.5 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """`machine`: the processors of this machine are looked at, where the server runs on it."""
+
+    login: Login
+    source: Source
+    commit: bool
+    machine: bool
+
+    def bench(self) -> Bench:
+        return Bench(self._connect, self.source, commit=self.commit, machine=self.machine)
+
+    def _connect(self) -> Any:
+        connection = open_login(self.login)
+        connection.execute("SELECT pg_catalog.set_config('application_name', %s, false)", [NAME])
+        uncounted(connection)
+        return connection
+
+
+def _seen(metric: Metric, here: bool) -> Iterator[str]:
+    """Where the processors are looked at."""
+    if metric.control is not None:
+        yield "CPU: Azure's metric. What has the most throughput is held for it at the end, which takes minutes."
+    elif here:
+        yield "CPU: that of this machine, on which the server runs."
+    else:
+        why = metric.reason or "the server is on another machine. --azure-id ID reads Azure's metric of it."
+        yield f"CPU cannot be seen, so it will not be named where it is what saturates: {why}"
 
 
 def _free(database: Database) -> int:
@@ -134,38 +169,35 @@ def _question(login: Login, clients: int, commit: bool) -> str:
     )
 
 
-def _steps(login: Login, source: Source, limit: int, seconds: float, commit: bool) -> list[Step]:
+def _steps(load: _Load, limit: int, wanted: int, seconds: float) -> list[Step]:
     steps: list[Step] = []
-    with _bench(login, source, commit) as bench:
-        if not bench.uncounted:
-            click.echo(
-                "pg_stat_statements counts these statements too (only a superuser may turn that off): reset it before "
-                "you ask for advice again, SELECT pg_stat_statements_reset().",
-                err=True,
-            )
-        if not bench.flushes:
-            click.echo(
-                "Before PostgreSQL 17 a rolled-back transaction does not wait for its WAL: see --commit.", err=True
-            )
+    with load.bench() as bench:
+        _tell(bench)
         for clients in rising(limit):
-            bench.grow(clients)
+            fits = bench.grow(clients)
+            if not fits and steps and bench.clients == steps[-1].clients:
+                steps[-1] = replace(steps[-1], full=True)
+                break
             bench.measure()
             drive(_waited(seconds), lambda _: None)
-            steps.append(bench.result())
+            steps.append(replace(bench.result(), full=not fits or clients == limit < wanted))
             click.echo(step_line(steps[-1]), err=True)
-            if flat(steps):
+            if flat(steps) or not fits:
                 break
     return steps
 
 
-def _bench(login: Login, source: Source, commit: bool) -> Bench:
-    def connect() -> Any:
-        connection = open_login(login)
-        connection.execute("SELECT pg_catalog.set_config('application_name', %s, false)", [NAME])
-        uncounted(connection)
-        return connection
-
-    return Bench(connect, source, commit=commit, own_machine=login.host in LOOPBACK)
+def _tell(bench: Bench) -> None:
+    if not bench.uncounted:
+        click.echo(
+            "pg_stat_statements counts these statements too (only a superuser may turn that off): reset it before "
+            "you ask for advice again, SELECT pg_stat_statements_reset().",
+            err=True,
+        )
+    if not bench.flushes:
+        click.echo("Before PostgreSQL 17 a rolled-back transaction does not wait for its WAL: see --commit.", err=True)
+    elif bench.standby_unasked:
+        click.echo("A rolled-back transaction does not wait for the synchronous standby: see --commit.", err=True)
 
 
 def rising(limit: int) -> Iterator[int]:
@@ -184,31 +216,15 @@ def step_line(step: Step) -> str:
     if step.wal_rate is not None:
         parts.append(f"WAL {size(int(step.wal_rate))}/s")
     if step.cpu is not None:
-        parts.append(f"CPU {100 * step.cpu:.0f} %")
+        mine = f" (the server {100 * step.server:.0f} %)" if step.server is not None else ""
+        parts.append(f"CPU {100 * step.cpu:.0f} %{mine}")
     if step.driver is not None:
         parts.append(f"this command {100 * step.driver:.0f} % of a core")
-    if step.waits:
-        name = max(step.waits, key=lambda one: (step.waits[one], one))
-        parts.append(f"mostly on {name} ({100 * step.waiting((name,)):.0f} %)")
+    if step.mostly is not None:
+        parts.append(f"mostly on {step.mostly} ({100 * step.waiting((step.mostly.lower(),)):.0f} %)")
     if step.errors:
         parts.append("failed: " + ", ".join(f"{count} x {state}" for state, count in sorted(step.errors.items())))
     return f"{step.clients} client{'' if step.clients == 1 else 's'}: {', '.join(parts)}"
-
-
-def _azure_cpu(root: Path, stack: str | None, login: Login, source: Source, clients: int, commit: bool) -> float | None:
-    """On Azure the metric, after the best step was held long enough to be in it; None elsewhere."""
-    if stack is None or login.host in LOOPBACK:
-        return None
-    from orchestrator.cli.session import open_control
-    from orchestrator.clients.azure.metrics import read_cpu_percent
-
-    with open_control(load(root, stack).spec) as control, _bench(login, source, commit) as bench:
-        read_cpu_percent(control)  # refused now rather than after minutes
-        bench.grow(clients)
-        click.echo(f"Holding {clients} clients for {_HELD:.0f} s: Azure measures CPU by the minute.", err=True)
-        drive(_waited(_HELD), lambda _: None)
-        found = read_cpu_percent(control)
-    return None if found is None else found / 100
 
 
 def _waited(seconds: float) -> Run[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from orchestrator.core.outlook.pricing import Shape
 from orchestrator.core.size import money, size
 
 _MOST = 5  # objects of a break, candidates
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +65,25 @@ def sections(report: Report) -> tuple[Section, ...]:
 
 
 def text_page(report: Report) -> str:
-    lines = [headline(report.advice)]
+    lines = [shown(headline(report.advice))]
     for section in sections(report):
         lines += ["", section.title]
-        lines += [f"  {'' if line.startswith(' ') else '- '}{line}" for line in section.lines]
+        lines += [f"  {'' if line.startswith(' ') else '- '}{shown(line)}" for line in section.lines]
     return "\n".join(lines) + "\n"
 
 
 def markdown_page(report: Report) -> str:
     """Names and statements come from the database: none of them is trusted to be plain text."""
-    lines = [f"# {plain(headline(report.advice))}"]
+    lines = [f"# {plain(shown(headline(report.advice)))}"]
     for section in sections(report):
         lines += ["", f"## {section.title}", ""]
-        lines += [f"{'  - ' if line.startswith(' ') else '- '}{plain(line.strip())}" for line in section.lines]
+        lines += [f"{'  - ' if line.startswith(' ') else '- '}{plain(shown(line.strip()))}" for line in section.lines]
     return "\n".join(lines) + "\n"
+
+
+def shown(text: str) -> str:
+    """Names and statements may hold what a terminal would obey."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _reach_line(reach: Reach) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,13 @@ from orchestrator.clients.cluster.connection import DEFAULT_VARIABLE, Login, con
 from orchestrator.core.errors import ClusterUnreachable, LoginRefused, Refused
 
 URL_VARIABLE = "ORCHESTRATOR_URL"
+_KNOWN = frozenset({"host", "port", "dbname", "user", "password", "sslmode"})
+# Beginnings of names that make no difference to what is read.
+_HARMLESS = ("application_name", "fallback_", "connect_timeout", "client_encoding", "keepalives", "tcp_")
+# PostgreSQL's texts for the limits of the server, the database and the role, and PgBouncer's; libpq has no SQLSTATE.
+_NONE_LEFT = re.compile(
+    r"too many (clients|connections)|remaining connection slots are reserved|no more connections allowed"
+)
 
 
 class UrlRefused(Refused):
@@ -30,6 +38,14 @@ class NotReadable(Refused):
         )
 
 
+class NoConnectionLeft(Refused):
+    def __init__(self, endpoint: str, role: str, reason: str) -> None:
+        super().__init__(
+            f"{endpoint} has no connection left for {role}: {reason.rstrip('.')}. End idle sessions, or raise the "
+            "limit of the server, the database or the role."
+        )
+
+
 def login_of(url: str, from_environment: bool, environment: Mapping[str, str] = os.environ) -> Login:
     """Raises UrlRefused. A password in the URL is taken only from the environment."""
     try:
@@ -41,14 +57,18 @@ def login_of(url: str, from_environment: bool, environment: Mapping[str, str] = 
             "it holds a password, which every user of this machine can see among the arguments of a process",
             f"Leave it out and set {DEFAULT_VARIABLE}, or set the whole URL in {URL_VARIABLE}.",
         )
+    _only_known(parts)
     host, user = str(parts.get("host") or ""), str(parts.get("user") or environment.get("PGUSER") or "")
     if not host or not user:
         raise UrlRefused("it names no host or no role", "Write postgresql://role@host:5432/database.")
+    port = str(parts.get("port") or 5432)
+    if not port.isdigit() or "," in host:
+        raise UrlRefused(f"it has to name one host and one port, not {host}:{port}", "Name the server to read.")
     near = host in LOOPBACK or host.startswith("/")
     found = environment.get(DEFAULT_VARIABLE) or str(parts.get("password") or "") or environment.get("PGPASSWORD", "")
     return Login(
         host,
-        int(str(parts.get("port") or 5432)),
+        int(port),
         str(parts.get("dbname") or user),
         user,
         str(parts.get("sslmode") or ("prefer" if near else "verify-full")),
@@ -56,10 +76,23 @@ def login_of(url: str, from_environment: bool, environment: Mapping[str, str] = 
     )
 
 
+def _only_known(parts: Mapping[str, Any]) -> None:
+    """What would be ignored is refused: a certificate that is not looked at would be a surprise."""
+    unknown = sorted(name for name in parts.keys() - _KNOWN if not name.startswith(_HARMLESS))
+    if unknown:
+        variables = ", ".join("PG" + name.upper().replace("_", "") for name in unknown)
+        raise UrlRefused(
+            f"it sets {', '.join(unknown)}, which is not taken from a URL here",
+            f"Set libpq's environment variable instead: {variables}.",
+        )
+
+
 def open_login(login: Login) -> psycopg.Connection[Any]:
-    """Raises NotReadable."""
+    """Raises NotReadable and NoConnectionLeft."""
     try:
         return connect(login)
     except (LoginRefused, ClusterUnreachable) as error:
-        text = str(error.__cause__ or error).strip().splitlines()[-1]
-        raise NotReadable(login.endpoint, login.user, text.rsplit("failed: ", 1)[-1]) from error
+        text = str(error.__cause__ or error).strip().splitlines()[-1].rsplit("failed: ", 1)[-1]
+        if _NONE_LEFT.search(text):
+            raise NoConnectionLeft(login.endpoint, login.user, text) from error
+        raise NotReadable(login.endpoint, login.user, text) from error
