@@ -67,7 +67,8 @@ class Stack:
 
     def observe(self) -> ServicesState:
         with self.client() as client:
-            return client.observe(self.services)
+            (reading,) = client.read(self.services)
+            return reading.state
 
     def plan(self) -> tuple[ServiceStep, ...]:
         migrations = {service.name: read_migrations(service, self.folder) for service in self.services}

@@ -62,15 +62,15 @@ class Session:
 
     def observed(self) -> ClusterState:
         """One reading, for verbs that look before they do anything: nothing is told while it waits."""
-        return drive(observe(self.world, self.services.observe if self.services else None), lambda _: None)
+        return drive(observe(self.world), lambda _: None)
 
     def replan(self, wanted: Wanted) -> Run[tuple[Plan, ClusterState]]:
         declared = self.services if wanted.services else None
-        state = yield from observe(self.world, declared.observe if declared is not None else None)
+        state = yield from observe(self.world, groups=wanted.moves_shards)
         steps: tuple[ServiceStep, ...] = ()
         notices: tuple[str, ...] = ()
         if declared is not None:
-            steps, notices = declared.plan(state.services)
+            steps, notices = declared.plan()
         if wanted.isolate is not None:
             plan = isolation_plan(state, wanted, wanted.isolate)
         elif wanted.release is not None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from orchestrator.core.account import Latency, MoveReport, latency_json, move_json, verified_json
 from orchestrator.core.events import Event, Notice, StepFailed, StepStarted, StepSucceeded, Verified
-from orchestrator.core.observed.state import ClusterState, NodeLoad, RebalanceJob, node_loads, skew
+from orchestrator.core.observed.state import ClusterState, NodeLoad, RebalanceJob, skew
 from orchestrator.core.planning.plan import Plan
 
 Outcome: TypeAlias = Literal["done", "nothing to do", "failed", "interrupted"]
@@ -183,4 +183,4 @@ def _estimate_json(found: EstimateReport) -> dict[str, Any]:
 
 
 def final_loads(state: ClusterState) -> tuple[NodeLoad, ...]:
-    return node_loads(state.nodes, state.shard_groups)
+    return state.loads

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.core.errors import OrchestratorError, VerificationFailed
 from orchestrator.core.events import StepFailed, StepStarted, StepSucceeded
-from orchestrator.core.observed.state import ClusterState, ServicesState, ShardGroup
+from orchestrator.core.observed.state import ClusterState, ShardGroup
 from orchestrator.core.planning.plan import Plan
 from orchestrator.core.planning.steps import (
     AwaitNodes,
@@ -60,14 +60,13 @@ class World:
     tenants: Tenants | None = None
 
 
-def observe(world: World, services: Callable[[], ServicesState] | None = None) -> Run[ClusterState]:
-    """One reading of everything that this world has."""
-    state = yield from when_connected(world.database.observe, "read the cluster")
+def observe(world: World, *, groups: bool = True) -> Run[ClusterState]:
+    """One reading of the cluster. Without `groups` only what each node holds is read: enough where nothing moves."""
+    read = world.database.observe if groups else world.database.observe_loads
+    state = yield from when_connected(read, "read the cluster")
     if world.control is not None:
         server_reading = yield from when_free(world.control.read_server, "read the server")
         state = replace(state, server=server_reading)
-    if services is not None:
-        state = replace(state, services=services())
     return state
 
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from orchestrator.cli.stack.declared import DeclaredServices
 from orchestrator.clients.services.services import ServicesClient
-from orchestrator.core.planning.checks_services import service_notices
 from orchestrator.core.planning.steps_services import EnsureRole
 from tests.fix_services import Stack, whats
 
@@ -64,12 +64,12 @@ class TestPasswords:
         stack.apply()
         file = stack.folder / ".secrets" / "test" / f"{user.role_name}.password"
         file.rename(stack.folder / "away")
-        state = stack.observe()
-        assert stack.plan() == ()
+        with stack.client() as client:
+            declared = DeclaredServices("test", stack.services, {}, stack.passwords, stack.cluster.admin_login, client)
+            steps, (notice,) = declared.plan()
+        assert steps == ()
         assert not file.exists()
-        assert "not on this machine" in "".join(
-            service_notices(stack.services, {}, state, [s.role_name for s in stack.services])
-        )
+        assert f"Role {user.role_name}: there already, and its generated password is not on this machine" in notice
 
     def test_the_server_gets_a_verifier_and_never_the_password(self, stack: Stack) -> None:
         """pg_stat_activity shows the statement as the server received it."""

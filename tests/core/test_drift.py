@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.checks.drift import AzureReading, Drift, find_drift
+from orchestrator.core.checks.drift import AzureReading, Drift, find_drift, service_drift
 from orchestrator.core.desired.parameters import declared_parameters
 from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.desired.spec import ClusterSpec
@@ -47,7 +47,21 @@ def table_of(service: ServiceSpec) -> dict[str, Table]:
     }
 
 
-def as_declared(declared: ClusterSpec) -> tuple[ClusterState, AzureReading]:
+@dataclass(frozen=True)
+class Observed(ClusterState):
+    """The cluster, and the services that a reading of them found."""
+
+    services: ServicesState = field(default_factory=ServicesState)
+
+
+def all_drift(
+    declared: ClusterSpec, state: Observed, azure: AzureReading, migrations: Mapping[str, Sequence[Migration]]
+) -> tuple[Drift, ...]:
+    services = service_drift(declared.services, migrations, state.services)
+    return (*find_drift(declared, state, azure), *services)
+
+
+def as_declared(declared: ClusterSpec) -> tuple[Observed, AzureReading]:
     """What is observed of a cluster on which everything is as the stack file says."""
     roles, schemas = {}, {}
     for service in declared.services:
@@ -65,7 +79,11 @@ def as_declared(declared: ClusterSpec) -> tuple[ClusterState, AzureReading]:
         declared.location, "host", declared.administrator_login, declared.database, declared.high_availability,
         declared.storage.size_gb, "/id", declared.backup.retention_days, declared.network.public_access,
     )  # fmt: skip
-    state = cluster([], declared.nodes, server=server, services=ServicesState(roles, schemas, ran, True))
+    seen = cluster([], declared.nodes, server=server)
+    state = Observed(
+        **{one.name: getattr(seen, one.name) for one in fields(seen)},
+        services=ServicesState(roles, schemas, ran, True),
+    )
     rules = [
         FirewallRuleReading(rule.name, rule.start_ip, rule.end_ip or rule.start_ip)
         for rule in declared.network.firewall_rules
@@ -73,10 +91,10 @@ def as_declared(declared: ClusterSpec) -> tuple[ClusterState, AzureReading]:
     return state, AzureReading({name: parameter(value) for name, value in declared_parameters(declared).items()}, rules)
 
 
-def drift(change: Callable[[ClusterState, AzureReading], tuple[ClusterState, AzureReading]]) -> tuple[Drift, ...]:
+def drift(change: Callable[[Observed, AzureReading], tuple[Observed, AzureReading]]) -> tuple[Drift, ...]:
     declared = spec(**DECLARED)
     state, azure = change(*as_declared(declared))
-    return find_drift(declared, state, azure, MIGRATIONS)
+    return all_drift(declared, state, azure, MIGRATIONS)
 
 
 @given(
@@ -95,7 +113,7 @@ def test_a_cluster_as_declared_has_no_drift(
     )  # fmt: skip
     state, azure = as_declared(declared)
     known = {name: MIGRATIONS[name] for name in MIGRATIONS if name in {service["name"] for service in services}}
-    assert find_drift(declared, state, azure, known) == ()
+    assert all_drift(declared, state, azure, known) == ()
 
 
 def server(**changes: Any) -> Any:
@@ -111,7 +129,7 @@ def parameters(**changes: Any) -> Any:
 
 
 def role(name: str, **changes: Any) -> Any:
-    def change(state: ClusterState, azure: AzureReading) -> tuple[ClusterState, AzureReading]:
+    def change(state: Observed, azure: AzureReading) -> tuple[Observed, AzureReading]:
         roles = {**state.services.roles, name: replace(state.services.roles[name], **changes)}
         return replace(state, services=replace(state.services, roles=roles)), azure
 
@@ -119,7 +137,7 @@ def role(name: str, **changes: Any) -> Any:
 
 
 def schema(name: str, **changes: Any) -> Any:
-    def change(state: ClusterState, azure: AzureReading) -> tuple[ClusterState, AzureReading]:
+    def change(state: Observed, azure: AzureReading) -> tuple[Observed, AzureReading]:
         schemas = {**state.services.schemas, name: replace(state.services.schemas[name], **changes)}
         return replace(state, services=replace(state.services, schemas=schemas)), azure
 
@@ -127,7 +145,7 @@ def schema(name: str, **changes: Any) -> Any:
 
 
 def table(schema_name: str, name: str, **changes: Any) -> Any:
-    def change(state: ClusterState, azure: AzureReading) -> tuple[ClusterState, AzureReading]:
+    def change(state: Observed, azure: AzureReading) -> tuple[Observed, AzureReading]:
         tables = dict(state.services.schemas[schema_name].tables)
         tables[name] = replace(tables[name], **changes)
         return schema(schema_name, tables=tables)(state, azure)  # type: ignore[no-any-return]
@@ -136,7 +154,7 @@ def table(schema_name: str, name: str, **changes: Any) -> Any:
 
 
 def without(kind: str, name: str) -> Any:
-    def change(state: ClusterState, azure: AzureReading) -> tuple[ClusterState, AzureReading]:
+    def change(state: Observed, azure: AzureReading) -> tuple[Observed, AzureReading]:
         left = {key: value for key, value in getattr(state.services, kind).items() if key != name}
         return replace(state, services=replace(state.services, **{kind: left})), azure
 
@@ -222,5 +240,5 @@ def test_a_changed_migration_is_told() -> None:
     declared = spec(**DECLARED)
     state, azure = as_declared(declared)
     changed = {"orders": (replace(MIGRATIONS["orders"][0], sha256="b" * 64),)}
-    (found,) = find_drift(declared, state, azure, changed)
+    (found,) = all_drift(declared, state, azure, changed)
     assert (found.object, found.found) == ("migration 001.sql of orders", "changed since")

@@ -110,6 +110,10 @@ class Simulator:
 
         return self._reply("observe", read)
 
+    def observe_loads(self) -> ClusterState:
+        state = self.observe()
+        return replace(state, shard_groups=(), held=state.loads)
+
     def read_nodes(self) -> tuple[Node, ...]:
         return self._reply("read_nodes", lambda: tuple(self.nodes))
 

@@ -28,7 +28,7 @@ def check_drift(root: Path, stack: str, as_json: bool) -> int:
         if session.control is not None:
             parameters = session.control.read_parameters(list(declared_parameters(file.spec)))
             azure = AzureReading(parameters, session.control.read_firewall_rules())
-        found = find_drift(session.file.spec, state, azure, declared.migrations if declared else {})
+        found = find_drift(session.file.spec, state, azure) + (declared.drift() if declared else ())
     if as_json:
         print_json({"stack": stack, "drift": [asdict(drift) for drift in found]})
     else:

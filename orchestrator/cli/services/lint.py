@@ -19,7 +19,7 @@ from orchestrator.lint.run import lint_paths
 
 def lint_files(root: Path, paths: tuple[Path, ...], port: str | None, form: str, stack: str | None) -> int:
     """The exit code: 1 where something was found."""
-    services: tuple[ServiceSpec, ...] = ()
+    services: Sequence[ServiceSpec] = ()
     if stack is not None:
         services = stackfile.load(root, stack).spec.services
     findings, statements = lint_paths(paths, port, services, root / "stacks")

@@ -5,9 +5,9 @@ Apart from `session` because its libraries cost a noticeable part of the start o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +16,18 @@ from orchestrator.clients.cluster.connection import Login, connect
 from orchestrator.clients.services.migrations import read_all_migrations
 from orchestrator.clients.services.passwords import Passwords, password_problems
 from orchestrator.clients.services.services import ServicesClient
+from orchestrator.core.checks.drift import Drift, service_drift
 from orchestrator.core.desired.services import ServiceSpec
-from orchestrator.core.errors import SpecError
-from orchestrator.core.observed.state import ServicesState
-from orchestrator.core.planning.checks_services import check_services, service_notices
+from orchestrator.core.errors import Problem, SpecError
+from orchestrator.core.planning.checks_services import (
+    Around,
+    check_services,
+    look_around,
+    password_notice,
+    service_notices,
+)
 from orchestrator.core.planning.migrations import Migration
-from orchestrator.core.planning.plan_services import plan_services
+from orchestrator.core.planning.plan_services import Reading, plan_readings
 from orchestrator.core.planning.steps_services import ServiceStep
 
 
@@ -30,31 +36,50 @@ class DeclaredServices:
     """The declaration, its migration files, and the client that makes it true."""
 
     stack: str
-    specs: tuple[ServiceSpec, ...]
+    specs: Sequence[ServiceSpec]
     migrations: Mapping[str, tuple[Migration, ...]]
     passwords: Passwords
     admin: str
     client: ServicesClient
 
-    def observe(self) -> ServicesState:
-        return self.client.observe(self.specs)
+    def plan(self) -> tuple[tuple[ServiceStep, ...], tuple[str, ...]]:
+        """Steps and notices, from what the database has now. Raises SpecError with all that would be refused later."""
+        seen = _Seen(look_around(self.specs, self.migrations))
+        steps = plan_readings(self.specs, self.migrations, self._checked(seen))
+        if seen.problems:
+            raise SpecError(f"stack {self.stack}", seen.problems)
+        if seen.unknown:
+            seen.notices.append(password_notice(seen.unknown))
+        return steps, tuple(seen.notices)
 
-    def plan(self, state: ServicesState) -> tuple[tuple[ServiceStep, ...], tuple[str, ...]]:
-        """Steps and notices. Raises SpecError with everything that would be refused later."""
-        known = self.passwords.read_all(self.specs)
-        problems = [
-            *check_services(self.specs, self.migrations, state, self.admin),
-            *password_problems(self.specs, known, state),
-        ]
-        if problems:
-            raise SpecError(f"stack {self.stack}", problems)
-        steps = plan_services(self.specs, self.migrations, state)
-        unknown = [
-            service.role_name
-            for service in self.specs
-            if service.password.generate and known[service.role_name] is None
-        ]
-        return steps, service_notices(self.specs, self.migrations, state, unknown)
+    def _checked(self, seen: _Seen) -> Iterator[Reading]:
+        """Every reading on its way to the planner: it is looked at, and nothing else is kept of it."""
+        for reading in self.client.read(self.specs):
+            some, state = reading.services, reading.state
+            known = self.passwords.read_all(some)
+            seen.problems += check_services(some, self.migrations, state, self.admin, seen.around)
+            seen.problems += password_problems(some, known, state)
+            seen.notices += service_notices(some, self.migrations, state)
+            roles = (service.role_name for service in some if service.password.generate)
+            seen.unknown += [role for role in roles if known[role] is None and role in state.roles]
+            yield reading
+
+    def drift(self) -> tuple[Drift, ...]:
+        readings = self.client.read(self.specs)
+        return tuple(
+            drift for reading in readings for drift in service_drift(reading.services, self.migrations, reading.state)
+        )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is wrong and worth a word so far. `unknown`: roles that are there and whose password is not on this
+    machine."""
+
+    around: Around
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
 
 def declared_services(stack: ExitStack, root: Path, file: StackFile, login: Login) -> DeclaredServices:

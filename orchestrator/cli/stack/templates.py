@@ -12,6 +12,7 @@ from orchestrator.core.desired.services import Keys
 from orchestrator.core.desired.spec import NAMESPACE, ClusterSpec, check_names
 from orchestrator.core.desired.templates import expand, keys_of_range, keys_of_text
 from orchestrator.core.errors import DatabaseError, Problem, SpecError
+from orchestrator.core.lazy import Joined
 
 if TYPE_CHECKING:
     from orchestrator.cli.stack.stackfile import StackFile
@@ -33,16 +34,17 @@ def expanded(file: StackFile, query: Query | None = None) -> StackFile:
 
     Without `query` those that ask the cluster stay templates. Raises SpecError.
     """
-    services, left, problems = list(file.spec.services), [], []
+    parts, left, problems = [file.spec.services], [], []
     for number, template in enumerate(file.spec.service_templates):
         if template.keys.query is not None and query is None:
             left.append(template)
             continue
         where = f"{file.path.name} {_KEY}[{number}]"
         keys = _keys(template.keys, file.path.parent, query, where)
-        found, wrong = ([], [keys]) if isinstance(keys, Problem) else expand(template, keys, where)
-        services += found
+        found, wrong = ((), [keys]) if isinstance(keys, Problem) else expand(template, keys, where)
+        parts.append(found)
         problems += wrong
+    services = Joined(parts)
     if not problems:
         try:
             check_names(services, file.spec.administrator_login)
@@ -50,7 +52,7 @@ def expanded(file: StackFile, query: Query | None = None) -> StackFile:
             problems.append(Problem(f"{file.path.name} {_KEY}", str(error), "correct the template or the list of keys"))
     if problems:
         raise SpecError(file.path.name, problems)
-    made = {"services": tuple(services), "service_templates": tuple(left)}
+    made = {"services": services, "service_templates": tuple(left)}
     return replace(file, spec=file.spec.model_copy(update=made))
 
 

@@ -23,6 +23,7 @@ from orchestrator.core.errors import AlreadyRunning, ConnectionLost, DatabaseErr
 from orchestrator.core.observed.state import (
     ClusterState,
     Node,
+    NodeLoad,
     RebalanceJob,
     RebalanceTask,
     ShardGroup,
@@ -108,6 +109,19 @@ class CitusClient:
 
     def observe(self) -> ClusterState:
         """Everything but the control plane's view and the services."""
+        state = self._observe()
+        with translated("read the placement of shards"):
+            return replace(state, shard_groups=self._shard_groups())
+
+    def observe_loads(self) -> ClusterState:
+        """The same with what each node holds instead of its shard groups, of which there may be thousands."""
+        state = self._observe()
+        with translated("read the placement of shards"):
+            rows = self.connection.execute(citus_sql.NODE_LOADS).fetchall()
+        found = {node_id: (groups, size) for node_id, groups, size in rows}
+        return replace(state, held=tuple(NodeLoad(node, *found.get(node.node_id, (0, 0))) for node in state.nodes))
+
+    def _observe(self) -> ClusterState:
         with translated("read the cluster"), self.connection.transaction():
             session = self._rows(_Session, citus_sql.SESSION)[0]
             nodes = self._rows(Node, citus_sql.NODES)
@@ -115,14 +129,12 @@ class CitusClient:
             kept = self._kept_settings() if session.bookkeeping else {}
             timings = self._rows(RunTiming, citus_sql.TIMINGS) if session.timed else []
             pins = read_pins(self.connection) if session.pinned else ()
-        with translated("read the placement of shards"):
-            groups = self._shard_groups()
         return ClusterState(
             server=None,
             citus_version=session.citus_version,
             server_version=session.server_version,
             nodes=tuple(nodes),
-            shard_groups=groups,
+            shard_groups=(),
             strategies=tuple(replace(s, base_cost=session.base_cost if s.by_size else 0) for s in strategies),
             job=self._last_job(),
             executors=(session.at_once, session.per_node),

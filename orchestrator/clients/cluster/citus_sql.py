@@ -67,6 +67,21 @@ SHARD_GROUPS: LiteralString = """
     ORDER BY 1
 """
 
+# NULL where the size of any of them cannot be read.
+NODE_LOADS: LiteralString = """
+    WITH sizes AS MATERIALIZED (SELECT shard_id::bigint AS shardid, size FROM pg_catalog.citus_shard_sizes()),
+    held AS (SELECT node.nodeid, count(*) = count(sizes.size) AS known, sum(sizes.size) AS bytes
+             FROM pg_catalog.pg_dist_shard shard
+             JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
+             JOIN pg_catalog.pg_dist_placement placement USING (shardid)
+             JOIN pg_catalog.pg_dist_node node ON node.groupid = placement.groupid AND node.noderole = 'primary'
+             LEFT JOIN sizes ON sizes.shardid = shard.shardid
+             WHERE part.partmethod = 'h'
+                OR (part.partmethod = 'n' AND part.repmodel = 's' AND part.colocationid > 0)
+             GROUP BY part.colocationid, node.nodeid, shard.shardminvalue)
+    SELECT nodeid, count(*)::int, CASE WHEN bool_and(known) THEN sum(bytes)::bigint END FROM held GROUP BY 1
+"""
+
 STRATEGIES: LiteralString = """
     SELECT name::text, shard_cost_function::text LIKE '%citus_shard_cost_by_disk_size' AS by_size,
            default_threshold::float8 AS threshold, improvement_threshold::float8, default_strategy AS is_default

@@ -6,8 +6,7 @@ migration has its own, because it acts as the service's role.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
@@ -20,7 +19,7 @@ from orchestrator.clients.cluster.citus_errors import translate, translated
 from orchestrator.clients.services.passwords import Passwords
 from orchestrator.clients.services.services_batch import Bundle, WholeService, make_batch
 from orchestrator.clients.services.services_bulk import BulkRun, batches, whole_service
-from orchestrator.clients.services.services_reading import read_services
+from orchestrator.clients.services.services_reading import read_services, some_of_the_roles
 from orchestrator.clients.services.services_steps import (
     ensure_grant,
     ensure_role,
@@ -30,8 +29,9 @@ from orchestrator.clients.services.services_steps import (
 )
 from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import DatabaseError, OrchestratorError
-from orchestrator.core.observed.state import Role, ServicesState
+from orchestrator.core.observed.state import Role
 from orchestrator.core.planning.migrations import Migration
+from orchestrator.core.planning.plan_services import Reading
 from orchestrator.core.planning.steps_services import (
     EnsureBookkeeping,
     EnsureGrant,
@@ -84,22 +84,20 @@ class ServicesClient:
             self._connection.close()
             self._connection = None
 
-    def observe(self, services: Sequence[ServiceSpec], check_logins: bool = True) -> ServicesState:
-        """What the database has of the services. `check_logins` proves their passwords by logging in with them.
+    def read(self, services: Sequence[ServiceSpec]) -> Iterator[Reading]:
+        """What the database has of the services, of some after others, with their passwords proved by logging in.
 
         Beyond a hundred services only a hundred of them log in, others at every run: each login makes the server hash
         its password thousands of times, on purpose.
         """
-        with translated("read roles, schemas and tables"):
-            state = read_services(self._admin_connection(), services)
-        if not check_logins:
-            return state
+        conn = self._admin_connection()
+        places = some_of_the_roles(conn, [service.role_name for service in services], _MOST_LOGINS)
         with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
-            known = [service for service in services if service.role_name in state.roles]
-            known = random.sample(known, min(len(known), _MOST_LOGINS))  # chosen for coverage, not for secrecy
+            known = [services[place] for place in places]
             proved = dict(zip([s.role_name for s in known], pool.map(self._logs_in, known), strict=True))
-        roles = {name: replace(role, logs_in=proved.get(name)) for name, role in state.roles.items()}
-        return replace(state, roles=_unproved_where_barred(roles))
+        for reading in read_services(conn, services):
+            roles = {name: replace(role, logs_in=proved.get(name)) for name, role in reading.state.roles.items()}
+            yield replace(reading, state=replace(reading.state, roles=_unproved_where_barred(roles)))
 
     def ensure(self, step: SingleStep) -> None:
         """Make one step true, whole or not at all. What is true already stays as it is."""

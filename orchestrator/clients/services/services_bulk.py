@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 
 import psycopg
 
@@ -45,66 +47,79 @@ def whole_service(bundle: Bundle, planned: Callable[[RunMigration], Migration]) 
     return WholeService(role, schema, migrations, grants)
 
 
-def batches(bundles: Sequence[Bundle], together: Callable[[Bundle], bool]) -> list[tuple[Bundle, ...]]:
-    """Those that can be made together by `BATCH`, the others each by itself, the former first."""
-    joined: list[Bundle] = []
-    alone: list[tuple[Bundle, ...]] = []
+def batches(bundles: Sequence[Bundle], together: Callable[[Bundle], bool]) -> Iterator[tuple[Bundle, ...]]:
+    """Those that can be made together by `BATCH`, the others each by itself, the former first.
+
+    Goes through the bundles twice and keeps none of them.
+    """
+    joined = filter(together, bundles)
+    while batch := tuple(islice(joined, BATCH)):
+        yield batch
     for bundle in bundles:
-        if together(bundle):
-            joined.append(bundle)
-        else:
-            alone.append((bundle,))
-    return [tuple(joined[start : start + BATCH]) for start in range(0, len(joined), BATCH)] + alone
+        if not together(bundle):
+            yield (bundle,)
 
 
 class BulkRun:
-    """Batches under way. Nothing here waits but `stop`, for the batches that have begun."""
+    """Batches under way, each begun when there is room for it. Nothing here waits but `stop`, for those that have
+    begun."""
 
     def __init__(
         self,
         open_connection: Callable[[], Connection],
         make: Callable[[tuple[Bundle, ...], Connection], None],
-        work: Sequence[tuple[Bundle, ...]],
+        work: Iterable[tuple[Bundle, ...]],
     ) -> None:
-        self._open, self._make = open_connection, make
-        self._mine = threading.local()
-        self._connections: list[Connection] = []
+        self._open, self._make, self._work = open_connection, make, iter(work)
+        self._turn = threading.Lock()
+        self._stopped = False
+        self.done = 0
         self._pool = ThreadPoolExecutor(AT_ONCE, "services")
-        self._sizes: dict[Future[None], int] = {self._pool.submit(self._batch, batch): len(batch) for batch in work}
-
-    @property
-    def done(self) -> int:
-        return sum(size for future, size in self._sizes.items() if future.done() and not future.cancelled())
+        self._workers = [self._pool.submit(self._until_stopped) for _ in range(AT_ONCE)]
 
     def ended(self) -> bool:
         """All done, or one has failed. Raises what it failed with."""
-        finished, left = wait(self._sizes, timeout=0, return_when=FIRST_EXCEPTION)
-        for future in finished:
-            if not future.cancelled() and (error := future.exception()) is not None:
-                raise error
+        finished, left = wait(self._workers, timeout=0, return_when=FIRST_EXCEPTION)
+        for worker in finished:
+            worker.result()
         return not left
 
     def stop(self) -> None:
         """Begin no more; what has begun is brought to its end."""
-        self._pool.shutdown(cancel_futures=True)
-        for connection in self._connections:
-            with suppress(psycopg.Error):
-                connection.close()
+        self._stopped = True
+        self._pool.shutdown()
 
-    def _batch(self, batch: tuple[Bundle, ...]) -> None:
+    def _until_stopped(self) -> None:
+        connection = _Kept(self._open)
+        try:
+            while (batch := self._next()) is not None:
+                self._batch(batch, connection)
+                with self._turn:
+                    self.done += len(batch)
+        except BaseException:
+            self._stopped = True
+            raise
+        finally:
+            connection.close()
+
+    def _next(self) -> tuple[Bundle, ...] | None:
+        with self._turn:
+            return None if self._stopped else next(self._work, None)
+
+    def _batch(self, batch: tuple[Bundle, ...], connection: _Kept) -> None:
         """As one, or one by one where the server has no room for the locks of all their tables."""
         try:
-            self._tried(batch)
+            self._tried(batch, connection)
         except (OrchestratorError, psycopg.Error) as error:
             if len(batch) == 1 or _state(error) != _OUT_OF_LOCKS:
                 raise
             for bundle in batch:
-                self._tried((bundle,))
+                self._tried((bundle,), connection)
 
-    def _tried(self, batch: tuple[Bundle, ...]) -> None:
+    def _tried(self, batch: tuple[Bundle, ...], connection: _Kept) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                self._make(batch, self._connection())
+                self._make(batch, connection.get())
             except (OrchestratorError, psycopg.Error) as error:
                 if not left or not _collided(error):
                     raise
@@ -113,12 +128,23 @@ class BulkRun:
             else:
                 return
 
-    def _connection(self) -> Connection:
-        connection: Connection | None = getattr(self._mine, "connection", None)
-        if connection is None or connection.closed:
-            connection = self._mine.connection = self._open()
-            self._connections.append(connection)
-        return connection
+
+@dataclass(slots=True)
+class _Kept:
+    """A connection that is opened when it is first needed, and again when it was lost."""
+
+    open: Callable[[], Connection]
+    connection: Connection | None = None
+
+    def get(self) -> Connection:
+        if self.connection is None or self.connection.closed:
+            self.connection = self.open()
+        return self.connection
+
+    def close(self) -> None:
+        if self.connection is not None:
+            with suppress(psycopg.Error):
+                self.connection.close()
 
 
 def _collided(error: OrchestratorError | psycopg.Error) -> bool:

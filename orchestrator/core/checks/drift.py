@@ -42,10 +42,8 @@ class AzureReading:
     firewall_rules: Sequence[FirewallRuleReading]
 
 
-def find_drift(
-    spec: ClusterSpec, state: ClusterState, azure: AzureReading | None, migrations: Migrations
-) -> tuple[Drift, ...]:
-    """Every difference, Azure's first; empty when both sides are as declared."""
+def find_drift(spec: ClusterSpec, state: ClusterState, azure: AzureReading | None) -> tuple[Drift, ...]:
+    """Every difference but those of services, Azure's first; empty when both sides are as declared."""
     found: list[Drift] = []
     if state.server is not None:
         found += _server(spec, state.server)
@@ -53,9 +51,12 @@ def find_drift(
     if azure is not None:
         found += _parameters(spec, azure.parameters, state.kept_settings)
         found += _firewall(spec, azure.firewall_rules)
-    for service in spec.services:
-        found += _service(service, migrations, state.services)
     return tuple(found)
+
+
+def service_drift(services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState) -> Iterator[Drift]:
+    for service in services:
+        yield from _service(service, migrations, state)
 
 
 def _server(spec: ClusterSpec, server: ServerReading) -> Iterator[Drift]:

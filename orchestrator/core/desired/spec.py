@@ -7,11 +7,10 @@ Rules of Azure that may change are in `limits.json`, not here.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from orchestrator.core.desired.limits import in_range, limit, one_of
 from orchestrator.core.desired.names import check_parameter
@@ -68,7 +67,7 @@ class ClusterSpec(Model):
     prices: FilePath | None = Field(
         default=None, description="Price file for previews, relative to the stack file; see `orchestrator prices`."
     )
-    services: tuple[ServiceSpec, ...] = ()
+    services: Annotated[Sequence[ServiceSpec], AfterValidator(tuple)] = ()
     service_templates: tuple[ServiceTemplate, ...] = Field(
         default=(), description="Services that are alike but for their names, like tenants: one for every key."
     )
@@ -143,17 +142,18 @@ def _parameter_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-def check_names(services: Sequence[ServiceSpec], administrator_login: str) -> None:
+def check_names(services: Iterable[ServiceSpec], administrator_login: str) -> None:
     """Raises ValueError where two services would share a name, a role or a schema, or one the administrator's role."""
-    _unique("services", [service.name for service in services], "name")
-    _unique("services", [service.role_name for service in services], "role")
-    _unique("services", [service.schema_name for service in services], "schema")
+    seen: dict[str, set[str]] = {"name": set(), "role": set(), "schema": set()}
+    twice: dict[str, set[str]] = {field: set() for field in seen}
+    administrators = []
     for service in services:
+        for field, value in (("name", service.name), ("role", service.role_name), ("schema", service.schema_name)):
+            (twice if value in seen[field] else seen)[field].add(value)
         if service.role_name == administrator_login:
-            raise ValueError(f"service {service.name} cannot use the administrator's role {administrator_login}")
-
-
-def _unique(what: str, values: list[str], field: str) -> None:
-    doubled = sorted(value for value, count in Counter(values).items() if count > 1)
-    if doubled:
-        raise ValueError(f"two {what} have the same {field}: {', '.join(doubled)}")
+            administrators.append(service.name)
+    for field, values in twice.items():
+        if values:
+            raise ValueError(f"two services have the same {field}: {', '.join(sorted(values))}")
+    if administrators:
+        raise ValueError(f"service {administrators[0]} cannot use the administrator's role {administrator_login}")

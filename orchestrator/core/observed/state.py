@@ -201,7 +201,8 @@ class ServicesState:
 class ClusterState:
     """One reading of everything. `executors` are the two settings for parallel moves (all at once, per node);
     `kept_settings` are values noted down before a run raised them, to be put back when it is over; `timings` are what
-    earlier runs took, the latest last; `pins` are the tenants that are to stay where they are."""
+    earlier runs took, the latest last; `pins` are the tenants that are to stay where they are. `held` is what each node
+    holds, where that was read instead of the shard groups."""
 
     server: ServerReading | None
     citus_version: str
@@ -213,9 +214,14 @@ class ClusterState:
     executors: tuple[int, int] = (1, 1)
     kept_settings: Mapping[str, str] = field(default_factory=dict)
     leftovers: int = 0
-    services: ServicesState = ServicesState()
     timings: tuple[RunTiming, ...] = ()
     pins: tuple[Pin, ...] = ()
+    held: tuple[NodeLoad, ...] | None = None
+
+    @property
+    def loads(self) -> tuple[NodeLoad, ...]:
+        """What each node holds, in the order of the nodes."""
+        return node_loads(self.nodes, self.shard_groups) if self.held is None else self.held
 
     @property
     def simulated(self) -> bool:

@@ -6,7 +6,8 @@ error of the statement itself is translated.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import Problem
@@ -15,20 +16,50 @@ from orchestrator.core.planning.checks_tables import View, check_conversion, che
 from orchestrator.core.planning.plan_services import Migrations, pending
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the checks of one service have to know of the others.
+
+    `roles` are those that grants name and a service declares, `by_schema` the services whose schemas migrations name.
+    """
+
+    roles: frozenset[str]
+    by_schema: Mapping[str, ServiceSpec]
+
+
+def look_around(services: Sequence[ServiceSpec], migrations: Migrations) -> Around:
+    granted = {grant.role for service in services for grant in service.grants}
+    files = {id(file): file for found in migrations.values() for file in found}.values()
+    schemas = {key.to_schema for file in files for table in file.tables for key in table.references}
+    roles, by_schema = set(), {}
+    for service in services if granted or schemas else ():
+        if service.role_name in granted:
+            roles.add(service.role_name)
+        if service.schema_name in schemas:
+            by_schema[service.schema_name] = service
+    return Around(frozenset(roles), by_schema)
+
+
 def check_services(
-    services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState, admin: str
+    services: Sequence[ServiceSpec],
+    migrations: Migrations,
+    state: ServicesState,
+    admin: str,
+    around: Around | None = None,
 ) -> tuple[Problem, ...]:
-    """Everything that is known to fail. Empty means that the plan can start."""
-    by_schema = {service.schema_name: service for service in services}
-    roles = {service.role_name for service in services} | set(state.roles)
+    """Everything that is known to fail. Empty means that the plan can start.
+
+    `around` is what `look_around` says of all services, where these are only some of them.
+    """
+    around = around or look_around(services, migrations)
     problems: list[Problem] = []
     for service in services:
         schema = state.schemas.get(service.schema_name)
-        view = View(service, schema, pending(service, migrations, state), by_schema)
+        view = View(service, schema, pending(service, migrations, state), around.by_schema)
         problems += _role(view, state, admin)
         problems += _owners(view, admin)
         problems += _history(service, migrations, state)
-        problems += _grants(view, roles)
+        problems += _grants(view, around, state)
         if service.sharding == "schema":
             problems += check_conversion(view)
         problems += check_pending(view)
@@ -36,10 +67,8 @@ def check_services(
     return tuple(problems)
 
 
-def service_notices(
-    services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState, unknown: Collection[str] = ()
-) -> tuple[str, ...]:
-    """What the user should know although nothing is wrong. `unknown`: roles whose password is not on this machine."""
+def service_notices(services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState) -> tuple[str, ...]:
+    """What the user should know although nothing is wrong."""
     notices = []
     for service in services:
         files = {migration.name for migration in migrations.get(service.name, ())}
@@ -48,16 +77,18 @@ def service_notices(
             notices.append(
                 f"Service {service.name}: {', '.join(gone)} ran here, and the stack file names it no longer."
             )
-    there = [name for name in unknown if name in state.roles]
-    if there:
-        shown = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
-        whose, stay = ("its", "it stays as it is") if len(there) == 1 else ("their", "they stay as they are")
-        notices.append(
-            f"Role{'' if len(there) == 1 else 's'} {shown}: there already, and {whose} generated password is not on "
-            f"this machine: {stay}. To set a new one, name an environment variable or a file under `password` of the "
-            "service."
-        )
     return tuple(notices)
+
+
+def password_notice(unknown: Sequence[str]) -> str:
+    """`unknown`: roles that are there, and whose generated password is not on this machine."""
+    shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    whose, stay = ("its", "it stays as it is") if len(unknown) == 1 else ("their", "they stay as they are")
+    return (
+        f"Role{'' if len(unknown) == 1 else 's'} {shown}: there already, and {whose} generated password is not on "
+        f"this machine: {stay}. To set a new one, name an environment variable or a file under `password` of the "
+        "service."
+    )
 
 
 def _role(view: View, state: ServicesState, admin: str) -> Iterator[Problem]:
@@ -111,9 +142,9 @@ def _history(service: ServiceSpec, migrations: Migrations, state: ServicesState)
             )
 
 
-def _grants(view: View, roles: set[str]) -> Iterator[Problem]:
+def _grants(view: View, around: Around, state: ServicesState) -> Iterator[Problem]:
     for grant in view.service.grants:
-        if grant.role not in roles:
+        if grant.role not in around.roles and grant.role not in state.roles:
             yield Problem(
                 f"{view.where}, grants",
                 f"there is no role {grant.role}, and no service declares it",

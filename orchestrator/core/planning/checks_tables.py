@@ -18,7 +18,7 @@ from orchestrator.core.planning.migrations import Migration, TableFacts
 class View:
     """One service with what the database has of it and the migrations that have not run.
 
-    `by_schema` maps the schema of every service to the service.
+    `by_schema` maps schemas that migrations name to the services that they belong to.
     """
 
     service: ServiceSpec

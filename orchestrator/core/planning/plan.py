@@ -68,6 +68,11 @@ class Wanted:
     isolate: Isolation | None = None
     release: Tenant | None = None
 
+    @property
+    def moves_shards(self) -> bool:
+        """Whether shard groups matter to it: where nothing can move, only what each node holds."""
+        return self.cluster or self.rebalance or any((self.undo, self.isolate, self.release))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -104,14 +109,10 @@ def make_plan(
     notes = _notes(state, wanted, strategy, prediction, future)
     if choice is not None and any(isinstance(step, MoveShards | RebalanceShards) for step in steps):
         notes = (*notes, choice.why)
+    if not wanted.moves_shards:
+        return Plan(tuple(steps), state.loads, state.loads, (), notes)
     placed = after(state.shard_groups, prediction.moves)
-    return Plan(
-        tuple(steps),
-        node_loads(state.nodes, state.shard_groups),
-        node_loads(future, placed),
-        prediction.moves,
-        notes,
-    )
+    return Plan(tuple(steps), state.loads, node_loads(future, placed), prediction.moves, notes)
 
 
 _SERVICE_STEPS = get_args(ServiceStep)

@@ -2,13 +2,19 @@
 
 Order: bookkeeping; per service its role, schema, migrations, row-sharded tables; grants last, because a grant may name
 another service's role. Many services are made several at once, with their grants where those roles are there by then.
+
+Services come in readings, some at a time, and nothing is kept of those that lack nothing. Of one that is not there at
+all only its place is kept: its steps follow from its declaration whenever they are wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from orchestrator.core.desired.services import ServiceSpec
+from orchestrator.core.lazy import Lazy
 from orchestrator.core.observed.state import Role, Schema, ServicesState
 from orchestrator.core.planning.migrations import Migration
 from orchestrator.core.planning.steps_services import (
@@ -26,61 +32,127 @@ from orchestrator.core.planning.steps_services import (
 # With fewer, each step is told by itself and nothing would be gained.
 MANY = 20
 Migrations = Mapping[str, Sequence[Migration]]
+# What makes the service, and its grants.
+Parts: TypeAlias = tuple[tuple[SingleStep, ...], tuple[SingleStep, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Some of the services with what the database has of them. `first` is the place of the first one among all."""
+
+    first: int
+    services: Sequence[ServiceSpec]
+    state: ServicesState
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A service that lacks something, by its place. `parts` is None where nothing of it is there."""
+
+    place: int
+    parts: Parts | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plans:
+    """The steps of services that lack something."""
+
+    services: Sequence[ServiceSpec]
+    migrations: Migrations
+
+    def service(self, left: _Left) -> ServiceSpec:
+        return self.services[left.place]
+
+    def parts(self, left: _Left) -> Parts:
+        return left.parts or _parts(self.service(left), self.migrations, ServicesState())
 
 
 def plan_services(
     services: Sequence[ServiceSpec], migrations: Migrations, state: ServicesState
 ) -> tuple[ServiceStep, ...]:
     """The steps that are left. Assumes that `check_services` found nothing."""
-    steps: list[ServiceStep] = []
-    if not state.bookkeeping and any(pending(service, migrations, state) for service in services):
-        steps.append(EnsureBookkeeping())
-    parts = [_parts(service, migrations, state) for service in services]
-    together = _together(services, parts, state)
-    bundles, grants = [], []
-    for service, (own, granted) in zip(services, parts, strict=True):
-        if service.name not in together:
-            steps += own
-            grants.append(granted)
-        elif own and together[service.name]:
-            bundles.append(own + granted)
-        else:
-            bundles.append(own)
-            grants.append(granted)
-    if any(bundles):
-        steps.append(MakeServices(tuple(bundle for bundle in bundles if bundle)))
-    if sum(map(bool, grants)) >= MANY:
-        steps.append(MakeServices(tuple(bundle for bundle in grants if bundle), "grant rights on"))
+    return plan_readings(services, migrations, [Reading(0, services, state)])
+
+
+def plan_readings(
+    services: Sequence[ServiceSpec], migrations: Migrations, readings: Iterable[Reading]
+) -> tuple[ServiceStep, ...]:
+    """The same, of readings that together are about all of the services, in their order."""
+    lacking: list[_Left] = []
+    unrecorded = False
+    for reading in readings:
+        lacking += _lacking(reading, migrations)
+        state = reading.state
+        if not state.bookkeeping:
+            unrecorded = unrecorded or any(pending(service, migrations, state) for service in reading.services)
+    return (*([EnsureBookkeeping()] if unrecorded else []), *_arranged(lacking, _Plans(services, migrations)))
+
+
+def _lacking(reading: Reading, migrations: Migrations) -> Iterator[_Left]:
+    state = reading.state
+    for place, service in enumerate(reading.services, reading.first):
+        there = service.role_name in state.roles or service.schema_name in state.schemas
+        if not there and service.name not in state.migrations:
+            yield _Left(place, None)
+        elif any(parts := _parts(service, migrations, state)):
+            yield _Left(place, parts)
+
+
+def _arranged(lacking: Sequence[_Left], plans: _Plans) -> Iterator[ServiceStep]:
+    together, coming = _together(lacking, plans)
+    places = {left.place for left in together}
+
+    def grants_later(left: _Left) -> bool:
+        if left.place not in places:
+            return True
+        return bool(coming) and any(grant.role in coming for grant in plans.service(left).grants)
+
+    def made(left: _Left) -> tuple[SingleStep, ...]:
+        own, granted = plans.parts(left)
+        return own if grants_later(left) else own + granted
+
+    for left in lacking:
+        if left.place not in places:
+            yield from plans.parts(left)[0]
+    if together:
+        yield MakeServices(Lazy(together, made))
+    later = [left for left in lacking if grants_later(left) and plans.parts(left)[1]]
+    if len(later) >= MANY:
+        yield MakeServices(Lazy(later, lambda left: plans.parts(left)[1]), "grant rights on")
     else:
-        steps += [step for bundle in grants for step in bundle]
-    return tuple(steps)
+        for left in later:
+            yield from plans.parts(left)[1]
 
 
-def _parts(
-    service: ServiceSpec, migrations: Migrations, state: ServicesState
-) -> tuple[tuple[SingleStep, ...], tuple[SingleStep, ...]]:
-    """What makes the service, and its grants."""
+def _parts(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> Parts:
     return _one_service(service, migrations, state), tuple(_grants(service, state.schemas.get(service.schema_name)))
 
 
-def _together(
-    services: Sequence[ServiceSpec], parts: Sequence[tuple[tuple[SingleStep, ...], object]], state: ServicesState
-) -> dict[str, bool]:
-    """The services that are made several at once, and whether their grants can be made along with them.
+def _together(lacking: Sequence[_Left], plans: _Plans) -> tuple[list[_Left], set[str]]:
+    """The services that are made several at once, and those of their roles that grants name and that are not there.
 
     A schema of its own depends on no other service, but may refer to reference tables of those that are row-sharded.
     Those come first, and so do services whose roles the grants of others name, unless they are many.
     """
-    alone = [s for s, (own, _) in zip(services, parts, strict=True) if own and s.sharding != "row"]
+    alone = [left for left in lacking if _makes(left) and plans.service(left).sharding != "row"]
     if len(alone) < MANY:
-        return {}
-    named = {grant.role for service in services for grant in service.grants}
-    waited_for = {service.name for service in alone if service.role_name in named - set(state.roles)}
+        return [], set()
+    named = {grant.role for left in lacking for grant in plans.service(left).grants}
+    waited_for = {left.place: plans.service(left).role_name for left in alone if _waited_for(left, plans, named)}
     if len(waited_for) >= MANY or len(alone) - len(waited_for) < MANY:
-        waited_for = set()
-    bulk = [service for service in alone if service.name not in waited_for]
-    coming = {service.role_name for service in bulk} - set(state.roles)
-    return {service.name: not any(grant.role in coming for grant in service.grants) for service in bulk}
+        return alone, set(waited_for.values())
+    return [left for left in alone if left.place not in waited_for], set()
+
+
+def _makes(left: _Left) -> bool:
+    return left.parts is None or bool(left.parts[0])
+
+
+def _waited_for(left: _Left, plans: _Plans, named: set[str]) -> bool:
+    """Whether its role is not there yet, and somebody's grants name it."""
+    if left.parts is not None and not any(isinstance(step, EnsureRole) and step.create for step in left.parts[0]):
+        return False
+    return plans.service(left).role_name in named
 
 
 def _one_service(service: ServiceSpec, migrations: Migrations, state: ServicesState) -> tuple[SingleStep, ...]:

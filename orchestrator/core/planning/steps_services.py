@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -112,10 +113,12 @@ SingleStep: TypeAlias = EnsureBookkeeping | EnsureRole | EnsureSchema | RunMigra
 class MakeServices:
     """The steps of many services that do not depend on each other: one bundle for each, several bundles at once.
 
+    Bundles may be planned only when they are looked at, and the same every time: thousands take little memory then.
+
     After a run that was cut off, what a bundle has left undone is planned again like any other step.
     """
 
-    bundles: tuple[tuple[SingleStep, ...], ...]
+    bundles: Sequence[tuple[SingleStep, ...]]
     doing: str = "make"
 
     @property
