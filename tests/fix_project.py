@@ -83,3 +83,6 @@ def lab_project(request: pytest.FixtureRequest, shared_labs: Labs) -> Iterator[t
     except Dirty as reason:
         log.info("the next test gets a new lab: %s", reason)
         lab.remove()
+    except BaseException:
+        lab.remove()
+        raise

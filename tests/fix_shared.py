@@ -92,6 +92,8 @@ class SharedLab:
     def take_back(self) -> None:
         """Raises Dirty when the lab is not as it was, for a reason that is told."""
         try:
+            if self.home.read().nodes != self.clean.azure["nodes"]:
+                raise Dirty("the cluster has grown")
             if any(operation["status"] == "InProgress" for operation in self._azure()["operations"]):
                 raise Dirty("the control plane is at work")
             self._reset_parameters()
@@ -214,9 +216,9 @@ def _difference(clean: Picture, seen: Picture) -> str:
     """The first one, for whoever wonders why a lab was replaced."""
     if seen.azure != clean.azure:
         return f"Azure's side: {seen.azure} instead of {clean.azure}"
-    for number, (was, now) in enumerate(zip(clean.nodes, seen.nodes, strict=False), start=1):
+    for number, (was, now) in enumerate(zip(clean.nodes, seen.nodes, strict=True), start=1):
         for name in was:
             if was[name] != now[name]:
                 gone = [row for row in was[name] if row not in now[name]]
                 return f"node {number}, {name}: {[row for row in now[name] if row not in was[name]]} instead of {gone}"
-    return "another number of nodes"
+    return "nothing that can be named"
