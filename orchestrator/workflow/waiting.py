@@ -75,6 +75,11 @@ def _first_sentence(text: str) -> str:
     return text.split(". ", 1)[0].rstrip(".")
 
 
+def waited(seconds: float, reason: str) -> Run[None]:
+    """Nothing but the time."""
+    yield Waiting(seconds, reason, NO_TIMEOUT)
+
+
 def when_free(call: Callable[[], T], reason: str) -> Run[T]:
     """Call until ARM answers and is not busy. Only for calls that can be repeated without a second effect."""
     patience = Patience(reason)

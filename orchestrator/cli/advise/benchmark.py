@@ -14,6 +14,7 @@ from orchestrator.cli.advise.processor import Metric, held_cpu, metric_of
 from orchestrator.cli.advise.verbs import login_to, read_database
 from orchestrator.cli.advise.views import shown
 from orchestrator.cli.running import confirm, print_json
+from orchestrator.cli.textfiles import UNUSABLE, reason
 from orchestrator.clients.advice.advice_login import open_login
 from orchestrator.clients.advice.bench import NAME, Bench, uncounted
 from orchestrator.clients.advice.bench_machine import server_here
@@ -26,11 +27,10 @@ from orchestrator.core.advice.filling import Filled, Unfillable
 from orchestrator.core.advice.saturation import bench_json, saturated, verdict
 from orchestrator.core.advice.script import parse_script
 from orchestrator.core.errors import Refused
-from orchestrator.core.events import Waiting
 from orchestrator.core.size import size
 from orchestrator.driver import drive
 from orchestrator.lint.filling import fill
-from orchestrator.workflow.waiting import NO_TIMEOUT, Run
+from orchestrator.workflow.waiting import waited
 
 # Connections that stay for others, the server's reserved ones among them (15 on Azure, and 3 for superusers).
 _LEFT = 20
@@ -122,8 +122,8 @@ def _source(
     if script is not None:
         try:
             text = script.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(f"{script} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8'}.") from None
+        except UNUSABLE as error:
+            raise Refused(f"--script {script} cannot be read: {reason(error)}.") from None
         return script_source(parse_script(text, str(script)), commit), [f"Runs {script}."]
     chosen, left = choose(database, statements, commit)
     told = [f"Left out: {short(one.text)}: {one.reason}." for one in left]
@@ -179,7 +179,7 @@ def _steps(load: _Load, limit: int, wanted: int, seconds: float) -> list[Step]:
                 steps[-1] = replace(steps[-1], full=True)
                 break
             bench.measure()
-            drive(_waited(seconds), lambda _: None)
+            drive(waited(seconds, "the benchmark runs"), lambda _: None)
             steps.append(replace(bench.result(), full=not fits or clients == limit < wanted))
             click.echo(step_line(steps[-1]), err=True)
             if flat(steps) or not fits:
@@ -225,7 +225,3 @@ def step_line(step: Step) -> str:
     if step.errors:
         parts.append("failed: " + ", ".join(f"{count} x {state}" for state, count in sorted(step.errors.items())))
     return f"{step.clients} client{'' if step.clients == 1 else 's'}: {', '.join(parts)}"
-
-
-def _waited(seconds: float) -> Run[None]:
-    yield Waiting(seconds, "the benchmark runs", NO_TIMEOUT)

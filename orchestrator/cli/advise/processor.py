@@ -22,11 +22,10 @@ from orchestrator.clients.azure.arm import ArmClient
 from orchestrator.clients.azure.metrics import read_cpu_minutes
 from orchestrator.clients.azure.resource_id import server_of
 from orchestrator.core.errors import ArmBusy, OrchestratorError, Refused
-from orchestrator.core.events import Waiting
 from orchestrator.core.observed.metrics import LATE, MINUTE, Span, whole_minutes
 from orchestrator.driver import drive
 from orchestrator.workflow.metered import LONGEST, arrived
-from orchestrator.workflow.waiting import NO_TIMEOUT, Run
+from orchestrator.workflow.waiting import waited
 
 HELD = 180.0  # seconds
 
@@ -73,7 +72,7 @@ def held_cpu(control: ArmClient, bench: AbstractContextManager[Bench], clients: 
     with bench as running:
         running.grow(clients)
         began = utc_now()
-        drive(_waited(HELD), lambda _: None)
+        drive(waited(HELD, "the benchmark runs"), lambda _: None)
         span = Span(began, utc_now())
     whole = whole_minutes(span)
     click.echo(f"Waiting for Azure's values of these minutes, {LONGEST / 60:.0f} minutes at most.", err=True)
@@ -92,7 +91,3 @@ def held_cpu(control: ArmClient, bench: AbstractContextManager[Bench], clients: 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _waited(seconds: float) -> Run[None]:
-    yield Waiting(seconds, "the benchmark runs", NO_TIMEOUT)

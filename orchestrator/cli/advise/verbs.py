@@ -20,10 +20,9 @@ from orchestrator.core.advice.answers import Answers, questionnaire
 from orchestrator.core.advice.facts import Database
 from orchestrator.core.advice.rates import between, since_start
 from orchestrator.core.errors import Refused
-from orchestrator.core.events import Waiting
 from orchestrator.driver import drive
 from orchestrator.lint.usage import usages
-from orchestrator.workflow.waiting import NO_TIMEOUT, Run
+from orchestrator.workflow.waiting import waited
 
 
 def print_questionnaire() -> None:
@@ -82,10 +81,6 @@ def read_database(login: Login, watch: float | None) -> Database:
         if watch is not None:
             click.echo(f"Watching for {watch:.0f} s.", err=True)
             first = reader.counters(seen.standby)
-            drive(_waited(watch), lambda _: None)
+            drive(waited(watch, "the load is watched"), lambda _: None)
             load = between(first, reader.counters(seen.standby), load)
     return replace(database, load=load)
-
-
-def _waited(seconds: float) -> Run[None]:
-    yield Waiting(seconds, "the load is watched", NO_TIMEOUT)
