@@ -82,8 +82,8 @@ class MoveStarted:
 class TableCompared:
     """A table whose two copies were the same before its move was committed.
 
-    `checksum` is the sum of its rows' hashes in digits, whatever their order; None says that `rows` are a sample. `rows` is None
-    where there is no primary key to look a sample up by: then nothing was compared.
+    `checksum` is the sum of its rows' hashes in digits, whatever their order; None says that `rows` are a sample.
+    `rows` is None where there is no primary key to look a sample up by: then nothing was compared.
     """
 
     table: str
