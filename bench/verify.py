@@ -3,11 +3,12 @@
     uv run --all-extras python bench/verify.py [--small] [--only many tiny large]
 
 `many`: 1,000 schemas of one small table, `tiny`: 120 of them, `large`: few of some 100 MB each; two nodes become four,
-and the same shard groups are moved there and back again (`rebalance --undo`), each way as often without verification
-as with it: off, default, default, off. The time is that of the whole step of the moves: both copies of each group compared, sequences
-and probe writes. The comparison of all nodes' structure at the end is made in either case and told beside it. Seconds
-of the processors (all servers and the command) are told too: other work on the machine changes those less. Writes
-bench/results/verify.json. Cleans up after itself; under twelve minutes (`--small`: under one, on a machine of its own).
+and the same shard groups are moved there and back again (`rebalance --undo`), each way as often without verification as
+with it: off, default, default, off. The time is that of the whole step of the moves: both copies of each group
+compared, sequences and probe writes. The comparison of all nodes' structure at the end is made in either case and told
+beside it. Seconds of the processors (all servers and the command) are told too: other work on the machine changes those
+less. Writes bench/results/verify.json. Cleans up after itself; under twelve minutes (`--small`: under one, on a machine
+of its own).
 """
 
 from __future__ import annotations
