@@ -38,12 +38,7 @@ def advised(server: SlowServer, load: Load, seconds: float, most: int = 64) -> d
             "ORCHESTRATOR_ADMIN_PASSWORD": server.password, "ORCHESTRATOR_URL": server.url(DATABASE, role),
             "PYTHONPATH": str(_ROOT),
         }  # fmt: skip
-        started = subprocess.Popen(
-            command, cwd=server.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        first(started.pid)
-        said, errors = started.communicate(timeout=240)
-    assert started.returncode == 0, errors
+        said = _run(command, server.folder, environment)
     found: dict[str, Any] = json.loads(said)
     return found
 
@@ -58,12 +53,21 @@ def driven(server: SlowServer, load: Load, seconds: float) -> float:
             str(server.server.binaries / "pgbench"), "-n", "-f", str(path), "-c", str(load.clients), "-j", "2",
             "-T", f"{seconds:.0f}", "-M", "prepared", "-h", HOST, "-p", str(server.server.port), "-U", role, DATABASE,
         ]  # fmt: skip
-        done = subprocess.run(
-            command, env=os.environ | {"PGPASSWORD": server.password}, capture_output=True, text=True, check=True
-        )
-    found = re.search(r"tps = ([0-9.]+)", done.stdout)
-    assert found, done.stdout
+        said = _run(command, server.folder, os.environ | {"PGPASSWORD": server.password})
+    found = re.search(r"tps = ([0-9.]+)", said)
+    assert found, said
     return float(found[1])
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    started = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    first(started.pid)
+    said, errors = started.communicate(timeout=240)
+    assert started.returncode == 0, errors
+    return said
 
 
 @contextmanager
@@ -108,7 +112,7 @@ def _standby(server: SlowServer, load: Load) -> Iterator[None]:
             "--no-loop", "-D", str(target), "-h", HOST, "-p", str(server.server.port), "-U", "postgres",
         ],
         env=os.environ | {"PGPASSWORD": server.password, "PGAPPNAME": "standby"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     first(receiver.pid)
     try:

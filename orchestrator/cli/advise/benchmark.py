@@ -126,17 +126,17 @@ def _source(
             raise Refused(f"--script {script} cannot be read: {reason(error)}.") from None
         return script_source(parse_script(text, str(script)), commit), [f"Runs {script}."]
     chosen, left = choose(database, statements, commit)
+    source, empty = statements_source(connection, chosen, {table.title: table for table in database.tables})
+    left += empty
     told = [f"Left out: {short(one.text)}: {one.reason}." for one in left]
-    if not chosen:
-        raise Refused(
-            " ".join(told) + " No writing statement is left to run: use --script with a script of pgbench."
-            if told
-            else "pg_stat_statements has no writing statement over tables that can be read: use --script with a script "
-            "of pgbench."
+    if source is None:
+        why = (
+            told or [one for one in database.unseen if "tatements" in one] or ["No statement that writes was recorded."]
         )
-    told += [f"Runs: {short(one.text)} ({one.calls:,} calls)." for one in chosen]
-    tables = {table.title: table for table in database.tables}
-    return statements_source(connection, chosen, tables), told
+        raise Refused(shown(f"{' '.join(why)} There is nothing to run: use --script with a script of pgbench."))
+    without = {one.text for one in empty}
+    told += [f"Runs: {short(one.text)} ({one.calls:,} calls)." for one in chosen if one.text not in without]
+    return source, told
 
 
 def choose(database: Database, most: int, commit: bool) -> tuple[list[Filled], list[Unfillable]]:

@@ -24,6 +24,24 @@ _NONE_LEFT = re.compile(
 )
 
 
+_FIXES = (
+    (
+        "authentication failed|no password supplied",
+        f"Check that {DEFAULT_VARIABLE} (or PGPASSWORD, or libpq's password file) holds the password of this role.",
+    ),
+    ('(database|role) ".*" does not exist', "Check the database and the role."),
+    ("no pg_hba.conf entry", "Allow this machine's address there (on Azure: the server's firewall)."),
+    (
+        "certificate",
+        "Name the file of its authority in PGSSLROOTCERT; or say ?sslmode=require in the URL, and the password may go "
+        "to whoever answers there.",
+    ),
+    ("does not support SSL", "Say ?sslmode=disable in the URL only where the way to the server is safe."),
+)
+_ELSE = "Check host and port, that the server runs, and that firewalls let this machine in."
+SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
 class UrlRefused(Refused):
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(f"--url: {problem}. Nothing was read. {fix}")
@@ -31,11 +49,8 @@ class UrlRefused(Refused):
 
 class NotReadable(Refused):
     def __init__(self, endpoint: str, role: str, reason: str) -> None:
-        super().__init__(
-            f"{endpoint} cannot be read as {role}: {reason.rstrip('.')}. Check the URL, and that {DEFAULT_VARIABLE} "
-            "(or PGPASSWORD, or libpq's password file) holds the password. Where no authority that this machine trusts "
-            "vouches for the server, say ?sslmode=require in the URL."
-        )
+        fix = next((text for pattern, text in _FIXES if re.search(pattern, reason)), _ELSE)
+        super().__init__(f"{endpoint} cannot be read as {role}: {reason.rstrip('.')}. {fix}")
 
 
 class NoConnectionLeft(Refused):
@@ -64,6 +79,9 @@ def login_of(url: str, from_environment: bool, environment: Mapping[str, str] = 
     port = str(parts.get("port") or 5432)
     if not port.isdigit() or "," in host:
         raise UrlRefused(f"it has to name one host and one port, not {host}:{port}", "Name the server to read.")
+    sslmode = str(parts.get("sslmode") or "")
+    if sslmode and sslmode not in SSLMODES:
+        raise UrlRefused(f"{sslmode!r} is no sslmode", f"It is one of {', '.join(SSLMODES)}.")
     near = host in LOOPBACK or host.startswith("/")
     found = environment.get(DEFAULT_VARIABLE) or str(parts.get("password") or "") or environment.get("PGPASSWORD", "")
     return Login(
@@ -71,7 +89,7 @@ def login_of(url: str, from_environment: bool, environment: Mapping[str, str] = 
         int(port),
         str(parts.get("dbname") or user),
         user,
-        str(parts.get("sslmode") or ("prefer" if near else "verify-full")),
+        sslmode or ("prefer" if near else "verify-full"),
         lambda: found,
     )
 
@@ -92,7 +110,14 @@ def open_login(login: Login) -> psycopg.Connection[Any]:
     try:
         return connect(login)
     except (LoginRefused, ClusterUnreachable) as error:
-        text = str(error.__cause__ or error).strip().splitlines()[-1].rsplit("failed: ", 1)[-1]
+        text = _reason(str(error.__cause__ or error))
         if _NONE_LEFT.search(text):
             raise NoConnectionLeft(login.endpoint, login.user, text) from error
         raise NotReadable(login.endpoint, login.user, text) from error
+
+
+def _reason(text: str) -> str:
+    """The server's or the network's own words: libpq writes a line for every address that it tried, and hints below."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = next((line for line in lines if "failed: " in line), lines[0] if lines else "no reason was given")
+    return first.rsplit("failed: ", 1)[-1].removeprefix("FATAL:").strip()

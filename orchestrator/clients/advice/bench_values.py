@@ -13,9 +13,8 @@ from psycopg import sql
 
 from orchestrator.clients.cluster.citus_errors import translated
 from orchestrator.core.advice.facts import Table
-from orchestrator.core.advice.filling import Filled, Parameter
+from orchestrator.core.advice.filling import Filled, Parameter, Unfillable
 from orchestrator.core.advice.script import Script, Setting, evaluate
-from orchestrator.core.errors import Refused
 
 _ROWS = 2000
 # Far from where keys usually are. With 31 bits they are only rarely there already.
@@ -34,20 +33,16 @@ class _Ready:
     fresh: tuple[str | None, ...]
 
 
-class NothingToSample(Refused):
-    def __init__(self, table: str) -> None:
-        super().__init__(
-            f"{table} has no rows to take values from, so nothing was run. Fill it, or use --script with a script that "
-            "makes its own values."
-        )
-
-
 def statements_source(
     connection: psycopg.Connection[Any], filled: Sequence[Filled], tables: Mapping[str, Table]
-) -> Source:
-    """Draws statements as often as they were called. Raises NothingToSample."""
-    ready = [_ready(connection, one, tables[one.table]) for one in filled]
-    weights = [one.calls for one in filled]
+) -> tuple[Source | None, tuple[Unfillable, ...]]:
+    """Draws statements as often as they were called; None where none is left, and those whose table has no rows."""
+    tried = [(one, _ready(connection, one, tables[one.table])) for one in filled]
+    ready = [found for _, found in tried if found is not None]
+    weights = [one.calls for one, found in tried if found is not None]
+    empty = tuple(
+        Unfillable(one.text, f"{one.table} has no rows to take values from") for one, found in tried if found is None
+    )
 
     def draw(chance: random.Random) -> list[Statement]:
         one = chance.choices(ready, weights)[0]
@@ -55,7 +50,7 @@ def statements_source(
         values = [value if kind is None else _fresh(kind, chance) for value, kind in zip(row, one.fresh, strict=True)]
         return [(one.text, values)]
 
-    return draw
+    return draw if ready else None, empty
 
 
 def script_source(script: Script, commit: bool) -> Source:
@@ -74,7 +69,7 @@ def script_source(script: Script, commit: bool) -> Source:
     return draw
 
 
-def _ready(connection: psycopg.Connection[Any], one: Filled, table: Table) -> _Ready:
+def _ready(connection: psycopg.Connection[Any], one: Filled, table: Table) -> _Ready | None:
     if not one.parameters:
         return _Ready(one.text, ((),), ())
     chosen = sql.SQL(", ").join(_value(parameter) for parameter in one.parameters)
@@ -86,7 +81,7 @@ def _ready(connection: psycopg.Connection[Any], one: Filled, table: Table) -> _R
     with translated(f"Taking values from {one.table}"):
         rows = connection.execute(query).fetchall() or connection.execute(start).fetchall()
     if not rows:
-        raise NothingToSample(one.table)
+        return None
     fresh = tuple(_kind(table, parameter) if parameter.how == "fresh" else None for parameter in one.parameters)
     return _Ready(one.text, tuple(tuple(row) for row in rows), fresh)
 

@@ -68,4 +68,6 @@ def since_start(now: Counters, tables: Sequence[Table], load: Load) -> Load:
 def _span(seconds: float) -> str:
     if seconds >= DAY:
         return f"{seconds / DAY:.1f} days"
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
