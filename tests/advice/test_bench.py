@@ -132,6 +132,26 @@ def test_an_interruption_ends_every_transaction_and_connection(project: Project,
     assert contents(bank, "history") == [[]]
 
 
+def test_an_interruption_ends_statements_that_wait_for_somebody_elses_lock(project: Project, bank: Plain) -> None:
+    (project.folder / "s.sql").write_text("UPDATE accounts SET balance = 1 WHERE id = 1;\n")
+    made = replace(project, environment=project.environment | bank.environment)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'orchestrator benchmark'"
+    with closing(bank.connect()) as holder, closing(bank.connect()) as connection:
+        holder.execute("BEGIN")
+        holder.execute("SELECT FROM accounts WHERE id = 1 FOR UPDATE")
+        run = made.start("advise", "--benchmark", "--script", "s.sql", "--seconds", "60", "--yes")
+
+        def there(more: str = "") -> int:
+            row = connection.execute((query + more).encode()).fetchone()
+            return int(row[0]) if row else 0
+
+        await_true(lambda: there(" AND wait_event_type = 'Lock'") == 1, 60)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=30)
+        assert run.returncode == 130, err
+        await_true(lambda: there() == 0)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -19,6 +19,7 @@ from orchestrator.lab.embedded import _wheel_binaries
 from orchestrator.lab.native import find_installation
 from orchestrator.lab.postgres import PostgresServer, free_port, reachable_binaries
 from orchestrator.lab.processes import write_private
+from tests.fix_lab import Project
 
 PASSWORD = "never to strangers"  # of a server that lives for this test
 
@@ -137,3 +138,17 @@ def test_the_systems_certificates_are_found_or_left_to_libpq(tmp_path: Path) -> 
     found = trusted_certificates({})
     assert found is not None
     assert found == "system" or Path(found).is_file()
+
+
+def test_advice_is_given_only_of_a_server_that_proves_its_name(
+    server: tuple[PostgresServer, Path], project: Project
+) -> None:
+    url = f"postgresql://postgres@localhost:{server[0].port}/postgres?sslmode=verify-full"
+    environment = {"ORCHESTRATOR_ADMIN_PASSWORD": PASSWORD, "ORCHESTRATOR_URL": url}
+    stranger = project.call("advise", env=environment)
+    assert stranger.returncode == 2
+    assert "certificate" in stranger.stderr
+    assert "PGSSLROOTCERT" in stranger.stderr
+    known = project.call("advise", env=environment | {"PGSSLROOTCERT": str(server[1])})
+    assert known.returncode == 0, known.stderr
+    assert "Flexible server." in known.stdout

@@ -119,5 +119,5 @@ def open_login(login: Login) -> psycopg.Connection[Any]:
 def _reason(text: str) -> str:
     """The server's or the network's own words: libpq writes a line for every address that it tried, and hints below."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = next((line for line in lines if "failed: " in line), lines[0] if lines else "no reason was given")
-    return first.rsplit("failed: ", 1)[-1].removeprefix("FATAL:").strip()
+    last = next((line for line in reversed(lines) if "failed: " in line), lines[0] if lines else "no reason was given")
+    return last.rsplit("failed: ", 1)[-1].removeprefix("FATAL:").strip()
