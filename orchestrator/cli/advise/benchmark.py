@@ -69,7 +69,7 @@ def run_benchmark(
         steps = _steps(load, limit, max_clients, seconds)
         if metric.control is not None and saturated(steps) in _OPEN:
             most = best(steps)
-            cpu = held_cpu(metric.control, load.bench(), most.clients)
+            cpu = held_cpu(metric.control, load.bench, most.clients)
             steps = [replace(step, cpu=cpu) if step is most else step for step in steps]
     if as_json:
         print_json(bench_json(steps) | {"committed": commit})
@@ -112,7 +112,10 @@ def _free(database: Database) -> int:
     most, taken = database.load.max_connections or 100, database.load.sessions or 0
     free = most - taken - _LEFT
     if free < 1:
-        raise Refused(f"The server has {most} connections and {taken} are taken: none is left for a benchmark.")
+        raise Refused(
+            f"The server has {most} connections, {taken} are taken and {_LEFT} stay for others: none is left for a "
+            "benchmark. End idle sessions, or raise max_connections."
+        )
     return free
 
 

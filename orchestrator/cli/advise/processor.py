@@ -7,8 +7,8 @@ ones, and its values are waited for when it is over.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,20 +66,22 @@ def _tried(root: Path, stack: str | None, azure_id: str | None, opened: ExitStac
     return Metric(control)
 
 
-def held_cpu(control: ArmClient, bench: AbstractContextManager[Bench], clients: int) -> float | None:
-    """The mean share of the busiest node's vCores while so many clients ran; None where Azure does not tell."""
+def held_cpu(control: ArmClient, bench: Callable[[], Bench], clients: int) -> float | None:
+    """The mean share of the busiest node's vCores while so many clients ran; None where Azure does not tell.
+
+    What goes wrong here is told and no more: the steps before it have been measured.
+    """
     click.echo(f"Holding {clients} clients for {HELD:.0f} s: Azure measures CPU by the minute.", err=True)
-    with bench as running:
-        running.grow(clients)
-        began = utc_now()
-        drive(waited(HELD, "the benchmark runs"), lambda _: None)
-        span = Span(began, utc_now())
-    whole = whole_minutes(span)
-    click.echo(f"Waiting for Azure's values of these minutes, {LONGEST / 60:.0f} minutes at most.", err=True)
     try:
-        values = drive(
-            arrived(lambda: read_cpu_minutes(control, span), (whole.end - whole.start) // MINUTE), lambda _: None
-        )
+        with bench() as running:
+            running.grow(clients)
+            began = utc_now()
+            drive(waited(HELD, "the benchmark runs"), lambda _: None)
+            span = Span(began, utc_now())
+        whole = whole_minutes(span)
+        click.echo(f"Waiting for Azure's values of these minutes, {LONGEST / 60:.0f} minutes at most.", err=True)
+        minutes = (whole.end - whole.start) // MINUTE
+        values = drive(arrived(lambda: read_cpu_minutes(control, span), minutes), lambda _: None)
     except OrchestratorError as error:
         click.echo(f"CPU stays unknown: {error}", err=True)
         return None
