@@ -183,31 +183,38 @@ def test_one_giant_group_is_recommended_larger_storage(project: Project) -> None
     assert "tenant0 alone is 900 GB, more than 80 % of 128 GB; choose larger storage" in text
 
 
-def test_the_page_for_five_thousand_services_stays_under_githubs_limit(project: Project) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [("--nodes", "20"), pytest.param(("--what-if", "4,6,8,10,12,14,16,18,20"), marks=pytest.mark.slow)],
+    ids=["nodes", "what-if"],
+)
+def test_the_page_for_five_thousand_services_stays_under_githubs_limit(
+    project: Project, options: tuple[str, str]
+) -> None:
     long = "s" * 63
     state = cluster([])
     groups = tuple(
         ShardGroup(i, i, i % 2 + 1, i * 1000, (f"{long}{i}.t",), f"{long[: 63 - len(str(i))]}{i}")
         for i in range(1, 5001)
     )
-    for options in (("--nodes", "20"), ("--what-if", "4,6,8,10,12,14,16,18,20")):
-        page = preview(project, replace_groups(state, groups), "--format", "markdown", *options)
-        assert len(page) < LIMIT < 65_536
-        assert page.splitlines()[1].startswith("###")
-        assert page.count("<details>") == page.count("</details>")
+    page = preview(project, replace_groups(state, groups), "--format", "markdown", *options)
+    assert len(page) < LIMIT < 65_536
+    assert page.splitlines()[1].startswith("###")
+    assert page.count("<details>") == page.count("</details>")
 
 
 def replace_groups(state: ClusterState, groups: tuple[ShardGroup, ...]) -> ClusterState:
     return ClusterState(state.server, state.citus_version, state.server_version, state.nodes, groups, state.strategies)
 
 
-def test_a_hundred_thousand_services_get_a_preview_in_seconds(project: Project) -> None:
-    groups = tuple(ShardGroup(i, i, i % 2 + 1, i % 7 * MB, (f"s{i}.t",), f"s{i}") for i in range(1, 100_001))
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_thousands_of_services_get_a_preview_in_seconds(project: Project, count: int) -> None:
+    groups = tuple(ShardGroup(i, i, i % 2 + 1, i % 7 * MB, (f"s{i}.t",), f"s{i}") for i in range(1, count + 1))
     path = save(project, replace_groups(cluster([]), groups))
     start = time.process_time()
     run = project.call("preview", "--snapshot", path, "--nodes", "20", "--format", "markdown")
     assert run.returncode == 0, run.stderr
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < count / 5_000
     assert len(run.stdout) < LIMIT
 
 

@@ -46,7 +46,7 @@ def declared(project: Project, *, up: bool = True, arm: Arm | None = None) -> It
 
 @pytest.fixture
 def taken_over(project: Project) -> Iterator[tuple[Project, PulumiProject]]:
-    assert project.run("lab", "up", "--engine", "embedded", "--nodes", "4").returncode == 0
+    assert project.call("lab", "up", "--engine", "embedded", "--nodes", "4").returncode == 0
     with declared(project) as stack:
         yield project, stack
 
@@ -76,7 +76,7 @@ def test_pulumi_adds_the_nodes_and_the_orchestrator_does_the_rest(lab_project: t
         assert config(project)["elastic-cluster:nodes"] == 6
         assert [node["shard_groups"] > 0 for node in status(project)["nodes"]].count(True) == 6
         assert nothing_to_do(stack)
-        again = project.run("scale-out", "--nodes", "6", "--yes", "--json")
+        again = project.call("scale-out", "--nodes", "6", "--yes", "--json")
         assert json.loads(again.stdout)["outcome"] == "nothing to do"
         assert writes_of_server(stack) == before + 1
 
@@ -87,7 +87,7 @@ def test_a_stack_that_says_arm_is_grown_by_azure_and_pulumi_learns_it(
     project, stack = taken_over
     stack.write({"scaling": "arm"})
     before = writes_of_server(stack)
-    grown = project.run("scale-out", "--nodes", "5", "--yes")
+    grown = project.call("scale-out", "--nodes", "5", "--yes")
     assert grown.returncode == 0, grown.stderr
     assert "pulumi" not in (grown.stdout + grown.stderr).lower()
     assert writes_of_server(stack) == before
@@ -101,7 +101,7 @@ def test_other_pending_changes_are_named_and_made_only_when_asked_for(
     project, stack = taken_over
     stack.write({"tags": {"owner": "platform"}, "serverParameters": {"work_mem": "8MB"}})
     text, before = stack.stack_file.read_text("utf-8"), list(stack.provider.arm.writes)
-    refused = project.run("scale-out", "--nodes", "5", "--yes")
+    refused = project.call("scale-out", "--nodes", "5", "--yes")
     assert refused.returncode == 2, refused.stderr
     assert "update Server server (nodes 4 -> 5, tags.owner nothing -> platform)" in refused.stderr
     assert "create Configuration parameter-work_mem" in refused.stderr
@@ -110,7 +110,7 @@ def test_other_pending_changes_are_named_and_made_only_when_asked_for(
     assert stack.provider.arm.writes == before
     assert len(status(project)["nodes"]) == 4
 
-    grown = project.run("scale-out", "--nodes", "5", "--yes", "--with-pending-changes")
+    grown = project.call("scale-out", "--nodes", "5", "--yes", "--with-pending-changes")
     assert grown.returncode == 0, grown.stderr
     assert "Pulumi will also create Configuration parameter-work_mem." in grown.stdout
     assert len(status(project)["nodes"]) == 5
@@ -123,7 +123,7 @@ def test_what_would_replace_the_server_is_refused_before_anything_is_changed(
     project, stack = taken_over
     stack.write({"location": "westeurope"})
     before, text = list(stack.provider.arm.writes), stack.stack_file.read_text("utf-8")
-    refused = project.run("scale-out", "--nodes", "5", "--yes")
+    refused = project.call("scale-out", "--nodes", "5", "--yes")
     assert refused.returncode == 2, refused.stderr
     assert "elastic-cluster:location: northeurope is fixed at creation" in refused.stderr
     assert refused.stderr.count("Nothing was changed.") == 1, refused.stderr
@@ -135,12 +135,12 @@ def test_what_would_replace_the_server_is_refused_before_anything_is_changed(
 def test_an_update_that_fails_is_told_and_the_same_command_goes_on(taken_over: tuple[Project, PulumiProject]) -> None:
     project, stack = taken_over
     stack.write({"serverParameters": {"citus.max_background_task_executors": "nonsense"}})
-    failed = project.run("scale-out", "--nodes", "5", "--yes", "--with-pending-changes")
+    failed = project.call("scale-out", "--nodes", "5", "--yes", "--with-pending-changes")
     assert failed.returncode == 1, failed.stderr
     assert "`pulumi up` on stack local failed: " in failed.stderr
     assert "citus.max_background_task_executors" in failed.stderr
     stack.write({"serverParameters": None})
-    done = project.run("scale-out", "--nodes", "5", "--yes")
+    done = project.call("scale-out", "--nodes", "5", "--yes")
     assert done.returncode == 0, done.stderr
     assert len(status(project)["nodes"]) == 5
     assert nothing_to_do(stack)
@@ -156,26 +156,26 @@ def test_a_state_that_is_locked_elsewhere_is_told_before_anything_is_changed(
         json.dumps({"pid": 1, "username": "somebody", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"})
     )
     text, writes = stack.stack_file.read_text("utf-8"), list(stack.provider.arm.writes)
-    failed = project.run("scale-out", "--nodes", "5", "--yes")
+    failed = project.call("scale-out", "--nodes", "5", "--yes")
     assert failed.returncode == 2, failed.stderr
     assert "The state of stack local is locked by another update (process 1 of somebody on elsewhere" in failed.stderr
     assert "Nothing was changed." in failed.stderr
     assert "pulumi cancel --stack local" in failed.stderr
     assert (stack.stack_file.read_text("utf-8"), stack.provider.arm.writes) == (text, writes)
     stack.cli("cancel", "--yes", "--stack", "local")
-    assert project.run("scale-out", "--nodes", "5", "--yes").returncode == 0
+    assert project.call("scale-out", "--nodes", "5", "--yes").returncode == 0
     assert len(status(project)["nodes"]) == 5
 
 
 def test_a_stack_that_says_pulumi_needs_the_cluster_in_pulumis_state(project: Project) -> None:
-    assert project.run("lab", "up", "--engine", "embedded", "--nodes", "2").returncode == 0
+    assert project.call("lab", "up", "--engine", "embedded", "--nodes", "2").returncode == 0
     with declared(project, up=False) as stack:
         stack.write({"scaling": "pulumi"})
-        refused = project.run("scale-out", "--nodes", "3", "--yes")
+        refused = project.call("scale-out", "--nodes", "3", "--yes")
         assert refused.returncode == 2, refused.stderr
         assert "Pulumi's state of it holds no cluster. Nothing was changed." in refused.stderr
         assert stack.provider.arm.writes == []
         stack.write({"scaling": None})
-        grown = project.run("scale-out", "--nodes", "3", "--yes")
+        grown = project.call("scale-out", "--nodes", "3", "--yes")
         assert grown.returncode == 0, grown.stderr
         assert "pulumi" not in (grown.stdout + grown.stderr).lower()

@@ -73,7 +73,14 @@ SCHEMAS = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tenant%'"
 TABLES = "SELECT count(*) FROM pg_dist_schema"
 
 
-@pytest.mark.parametrize("seen", [ROLES, SCHEMAS, TABLES], ids=["roles", "schemas", "tables"])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param(SCHEMAS, id="schemas"),
+        pytest.param(ROLES, id="roles", marks=pytest.mark.slow),
+        pytest.param(TABLES, id="tables", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_anywhere_the_next_run_makes_only_what_is_missing(lab_project: tuple[Project, str], seen: str) -> None:
     """Killed as soon as the first batch has its roles, its schemas, its tables: others are somewhere else by then."""
     project, engine = lab_project
