@@ -17,7 +17,7 @@ from orchestrator.core.advice.candidates import Candidate, rank
 from orchestrator.core.advice.spread import shard_of
 from orchestrator.core.outlook.pricing import shipped_prices
 from tests.advice.shapes import BY_COLUMN, BY_SCHEMA
-from tests.fix_lab import Cluster, superuser
+from tests.fix_lab import Cluster, Project, superuser
 
 # A twentieth of the rows is one tenant's, nearly half are those of forty others, the rest of three thousand small ones.
 NUMBER = "CASE WHEN i % 20 = 0 THEN 7 WHEN i % 2 = 0 THEN (sqrt(i % 1600))::int + 10 ELSE 100 + i % 3000 END"
@@ -128,3 +128,20 @@ def test_schemas_that_are_said_to_fit_can_be_distributed(server: psycopg.Connect
             server.execute("SELECT citus_schema_distribute(%s)", [name])
     server.execute("DROP SCHEMA t5 CASCADE")
     server.execute("SELECT citus_schema_distribute('t6')")
+
+
+def test_no_benchmark_goes_through_a_pooler(cluster: Cluster, project: Project) -> None:
+    """It would leave its settings on sessions that services share."""
+    if cluster.pooled is None:
+        pytest.skip("no PgBouncer on this machine")
+    (project.folder / "s.sql").write_text("SELECT 1;\n")
+    for port, code in ((cluster.pooled, 2), (cluster.port, 0)):
+        environment = {
+            "ORCHESTRATOR_ADMIN_PASSWORD": cluster.admin_password,
+            "ORCHESTRATOR_URL": f"postgresql://{cluster.admin_login}@{cluster.host}:{port}/{cluster.database}",
+        }
+        run = project.call(
+            "advise", "--benchmark", "--script", "s.sql", "--seconds", "1", "--max-clients", "1", "--yes",
+            env=environment,
+        )  # fmt: skip
+        assert (run.returncode, "is a pooler" in run.stderr) == (code, code == 2), run.stderr

@@ -16,7 +16,7 @@ from orchestrator.cli.advise.views import shown
 from orchestrator.cli.running import confirm, print_json
 from orchestrator.cli.textfiles import UNUSABLE, reason
 from orchestrator.clients.advice.advice_login import open_login
-from orchestrator.clients.advice.bench import NAME, Bench, uncounted
+from orchestrator.clients.advice.bench import NAME, Bench, pooled, uncounted
 from orchestrator.clients.advice.bench_machine import server_here
 from orchestrator.clients.advice.bench_values import Source, script_source, statements_source
 from orchestrator.clients.cluster.connection import Login
@@ -36,6 +36,14 @@ from orchestrator.workflow.waiting import waited
 _LEFT = 20
 # What Azure's metric of the processors can still change.
 _OPEN = ("cpu", "wal", "disk", "unknown")
+
+
+class Pooled(Refused):
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"{endpoint} is a pooler: a benchmark through it would measure the pooler, and change settings of sessions "
+            "that services share. Nothing was run. Use the server's own port, 5432 on Azure."
+        )
 
 
 def run_benchmark(
@@ -60,6 +68,8 @@ def run_benchmark(
         database = read_database(login, None)
         limit = min(max_clients, _free(database))
         with closing(open_login(login)) as connection:
+            if pooled(connection):
+                raise Pooled(login.endpoint)
             source, told = _source(connection, database, statements, script, commit)
             here = server_here(connection) is not None
         for line in (*told, *_seen(metric, here)):

@@ -209,6 +209,12 @@ class _Mark:
     ticks: Ticks | None
 
 
+def pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether something between shares sessions: the number of the session is then not the one that it gave out."""
+    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    return row is not None and row[0] != connection.info.backend_pid
+
+
 def _synchronous(connection: psycopg.Connection[Any]) -> bool:
     row = connection.execute("SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''").fetchone()
     return bool(row and row[0])
