@@ -2,11 +2,13 @@
 
     uv run --all-extras python bench/tenants.py --only beside [--blocks 4]          # 1,000 of either kind
     uv run --all-extras python bench/tenants.py --only growth [--steps 100,1000,2000,5000,10000]
+    uv run --all-extras python bench/tenants.py --only planning --steps 1000,10000,50000
 
 Each tenant is a role with a password, a distributed schema, one table and a grant to another role. Side by side: blocks
 of 250 tenants made by `orchestrator apply` from a template, and as many made by the tutorial's statements piped through
 psql, one by one, in sessions of a hundred (in one session for all the nodes run out of connections). Growth: the number
-of tenants is raised step by step in a lab of its own; after each step a run that has nothing to do. Times are of whole
+of tenants is raised step by step in a lab of its own; after each step a run that has nothing to do. Planning: so many
+tenants that are not there are read and planned by an `apply` that is not told to go ahead. Times are of whole
 processes; `peak_mb` is the largest memory of one, `server_cpu_ms_each` the time of all servers' processes on the CPU
 (native engine), which other work on the machine disturbs less than the wall time. A collision that was tried again is
 counted from the servers' logs. With --folder the lab is made there, or found there, and kept. Updates
@@ -68,22 +70,24 @@ class Tenants(Lab):
         document["config"]["elastic-cluster:serviceTemplates"] = [{"keys": keys, "service": service}]
         path.write_text(yaml.safe_dump(document), "utf-8")
 
-    def apply(self) -> Applied:
-        command = [sys.executable, "-m", "orchestrator", "apply", "--yes", "--json"]
+    def apply(self, *, yes: bool = True) -> Applied:
+        """Without `yes` it plans and is refused before it changes anything."""
+        command = [sys.executable, "-m", "orchestrator", "apply", "--json", *(["--yes"] if yes else [])]
         began = time.perf_counter()
         with subprocess.Popen(
-            command, cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
+            command, cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
             out, err = process.stdout, process.stderr
             assert out is not None
             text = out.read()
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - began
-            if status:
+            if os.waitstatus_to_exitcode(status) != (0 if yes else 2):
                 sys.exit(f"apply failed: {err.read() if err else ''}")
             process.returncode = 0
-        cpu = usage.ru_utime + usage.ru_stime
-        return Applied(seconds, usage.ru_maxrss / 1024, cpu, json.loads(text)["outcome"])
+        cpu, outcome = usage.ru_utime + usage.ru_stime, json.loads(text)["outcome"] if yes else "planned"
+        return Applied(seconds, usage.ru_maxrss / 1024, cpu, outcome)
 
     def environment(self) -> dict[str, str]:
         """With compiled modules kept from the first run on, as an installed command has them."""
@@ -199,6 +203,18 @@ def growth(lab: Tenants, steps: list[int]) -> Iterator[dict[str, Any]]:
         have = count
 
 
+def planning(lab: Tenants, steps: list[int]) -> Iterator[dict[str, Any]]:
+    lab.declare(1)
+    lab.apply(yes=False)  # the program is compiled once, which takes memory too
+    for count in steps:
+        lab.declare(count)
+        done = lab.apply(yes=False)
+        row = {"tenants": count, "seconds": round(done.seconds, 1), "cpu_seconds": round(done.cpu, 1)}
+        row |= {"peak_mb": round(done.peak_mb, 1), "load_average": round(os.getloadavg()[0], 1)}
+        print(row, flush=True)
+        yield row
+
+
 def catalogs(lab: Tenants) -> dict[str, float]:
     """The coordinator's catalogs, and how long the list of all shards with their sizes takes."""
     with lab.connect() as connection:
@@ -220,14 +236,14 @@ def keep(part: str, command: str, engine: str, nodes: int, found: object) -> Non
     known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     about = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds")}
     known[part] = about | {"engine": engine, "nodes": nodes, "cores": os.cpu_count(), "found": found}
-    RESULTS.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="native")
     parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--only", choices=["beside", "growth"], required=True)
+    parser.add_argument("--only", choices=["beside", "growth", "planning"], required=True)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--steps", default="100,1000,2000,5000,10000")
     parser.add_argument("--folder", type=Path)
@@ -244,10 +260,10 @@ def main() -> None:
                 keep("side_by_side", command, options.engine, options.nodes, beside)
                 print(json.dumps(beside))
             else:
-                rows = []
-                for row in growth(lab, [int(step) for step in options.steps.split(",")]):
+                rows, measure = [], growth if options.only == "growth" else planning
+                for row in measure(lab, [int(step) for step in options.steps.split(",")]):
                     rows.append(row)
-                    keep("growth", command, options.engine, options.nodes, rows)
+                    keep(options.only, command, options.engine, options.nodes, rows)
         finally:
             if options.folder is None:
                 lab.run("lab", "down", "--delete")

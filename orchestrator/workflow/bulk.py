@@ -11,10 +11,15 @@ from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run
 def make_services(number: int, step: MakeServices, services: Services) -> Run[str]:
     """Raises what the first service that failed has failed with; those that have begun are brought to their end."""
     run, total, pause = services.start(step.bundles), len(step.bundles), Pause(longest=1.0)
+    began: float | None = None
+    now = 0.0
     try:
         while not run.ended():
-            yield StepProgress(number, f"{run.done} of {total} services", run.done, total)
-            yield Waiting(pause.next(), "services are being made", NO_TIMEOUT)
+            done = run.done
+            left = None if not done or began is None or now <= began else (now - began) / done * (total - done)
+            yield StepProgress(number, f"{done} of {total} services", done, total, seconds_left=left)
+            now = yield Waiting(pause.next(), "services are being made", NO_TIMEOUT)
+            began = now if began is None else began
     finally:
         run.stop()
     return f"{total} services"

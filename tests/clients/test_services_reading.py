@@ -15,7 +15,8 @@ def services(stack: Stack) -> Stack:
     """Some with tables and grants, one that is row-sharded, one that others point to, and one that is not there."""
     stack.declare("reader")
     stack.declare("user", {"001.sql": USERS, "002.sql": LOG}, grants=[{"role": stack.name("reader")}])
-    stack.declare("plain", {"001.sql": USERS}, schema=stack.name("other"))
+    odd = f"it's, {{a}} \\ b {stack.suffix}"
+    stack.declare("plain", {"001.sql": USERS}, full_name=odd, schema=stack.name("other"))
     columns = "(tenant_id bigint, id bigint, PRIMARY KEY (tenant_id, id))"
     stack.declare("rows", {"001.sql": f"CREATE TABLE a {columns};"}, sharding="row", distributionColumn="tenant_id")
     stack.apply()

@@ -91,7 +91,7 @@ class ServicesClient:
         its password thousands of times, on purpose.
         """
         conn = self._admin_connection()
-        places = some_of_the_roles(conn, [service.role_name for service in services], _MOST_LOGINS)
+        places = some_of_the_roles(conn, (service.role_name for service in services), _MOST_LOGINS)
         with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
             known = [services[place] for place in places]
             proved = dict(zip([s.role_name for s in known], pool.map(self._logs_in, known), strict=True))

@@ -7,7 +7,7 @@ for some services at a time: what is kept in memory does not grow with the numbe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, LiteralString, Protocol, TypeAlias, TypeVar
@@ -42,8 +42,9 @@ class _Placed(Protocol):
 
 
 Row = TypeVar("Row", bound=_Placed)
-# Opens the rows of a query about names, in the order of those.
-Open: TypeAlias = Callable[[type[Row], LiteralString, Sequence[str]], Iterator[Row]]
+# Opens the rows of a query about names, in the order of those. Names are the text of an array: one text for all
+# queries takes less time and memory than as many lists.
+Open: TypeAlias = Callable[[type[Row], LiteralString, str], Iterator[Row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,11 @@ def read_services(
     with translated(_DOING), conn.transaction():
         open_rows = _opener(conn, cursors=len(services) > at_a_time)
         granted = {grant.role for service in services for grant in service.grants}
-        named = {row.name: _role(row) for row in open_rows(_RoleRow, services_sql.ROLES, sorted(granted))}
+        named = {row.name: _role(row) for row in open_rows(_RoleRow, services_sql.ROLES, _array(sorted(granted)))}
         bookkeeping = _has_bookkeeping(conn)
-        roles = open_rows(_RoleRow, services_sql.ROLES, [service.role_name for service in services])
-        schemas = _schemas(open_rows, [service.schema_name for service in services], at_a_time)
-        names = [service.name for service in services]
+        roles = open_rows(_RoleRow, services_sql.ROLES, _array(service.role_name for service in services))
+        schemas = _schemas(open_rows, _array(service.schema_name for service in services), at_a_time)
+        names = _array(service.name for service in services)
         ran = open_rows(_MigrationRow, services_sql.MIGRATIONS, names) if bookkeeping else iter(())
         parts = zip(_parts(roles, at_a_time), schemas, _parts(ran, at_a_time), strict=False)
         for first, (some_roles, some_schemas, some_ran) in zip(range(0, len(services), at_a_time), parts, strict=False):
@@ -150,10 +151,10 @@ def read_services(
             yield Reading(first, some, ServicesState(there, some_schemas, applied, bookkeeping))
 
 
-def some_of_the_roles(conn: psycopg.Connection[Any], names: Sequence[str], most: int) -> list[int]:
+def some_of_the_roles(conn: psycopg.Connection[Any], names: Iterable[str], most: int) -> list[int]:
     """Where in `names` those of `most` roles that are there are, chosen by chance."""
     with translated(_DOING):
-        return [row[0] - 1 for row in conn.execute(services_sql.SOME_ROLES, [list(names), most]).fetchall()]
+        return [row[0] - 1 for row in conn.execute(services_sql.SOME_ROLES, [_array(names), most]).fetchall()]
 
 
 def read_keys(conn: psycopg.Connection[Any], query: str) -> list[str]:
@@ -178,11 +179,11 @@ def read_keys(conn: psycopg.Connection[Any], query: str) -> list[str]:
 
 
 def read_tables(conn: psycopg.Connection[Any], schema: str) -> Mapping[str, Table]:
-    rows = next(_tables(_opener(conn, cursors=False), [schema], at_a_time=1))
+    rows = next(_tables(_opener(conn, cursors=False), _array([schema]), at_a_time=1))
     return rows.get(schema, {})
 
 
-def _schemas(open_rows: Open[Any], names: Sequence[str], at_a_time: int) -> Iterator[dict[str, Schema]]:
+def _schemas(open_rows: Open[Any], names: str, at_a_time: int) -> Iterator[dict[str, Schema]]:
     """The schemas of the first `at_a_time` services, of the next ones, and so on."""
     tables = _tables(open_rows, names, at_a_time)
     incoming = _parts(open_rows(_ReferenceRow, services_sql.REFERENCED_FROM, names), at_a_time)
@@ -209,7 +210,7 @@ def _schemas(open_rows: Open[Any], names: Sequence[str], at_a_time: int) -> Iter
         }
 
 
-def _tables(open_rows: Open[Any], names: Sequence[str], at_a_time: int) -> Iterator[dict[str, dict[str, Table]]]:
+def _tables(open_rows: Open[Any], names: str, at_a_time: int) -> Iterator[dict[str, dict[str, Table]]]:
     keys = _parts(open_rows(_KeyRow, services_sql.UNIQUE_KEYS, names), at_a_time)
     foreign_keys = _parts(open_rows(_ForeignKeyRow, services_sql.FOREIGN_KEYS, names), at_a_time)
     grants = _parts(open_rows(_GrantRow, services_sql.TABLE_GRANTS, names), at_a_time)
@@ -253,6 +254,12 @@ def _put_together(
     return found
 
 
+def _array(names: Iterable[str]) -> str:
+    """As PostgreSQL reads an array of names."""
+    escaped = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
+    return "{" + ",".join(f'"{name}"' for name in escaped) + "}"
+
+
 def _role(row: _RoleRow) -> Role:
     return Role(
         row.name, row.can_login, row.connection_limit, row.search_path, row.admin_is_member, superuser=row.superuser
@@ -268,7 +275,7 @@ def _opener(conn: psycopg.Connection[Any], *, cursors: bool) -> Open[Any]:
     """Rows at once, or from a cursor on the server that is read to its end."""
     if not cursors:
         return lambda kind, query, names: iter(
-            conn.cursor(row_factory=class_row(kind)).execute(query, [list(names)]).fetchall()
+            conn.cursor(row_factory=class_row(kind)).execute(query, [names]).fetchall()
         )
     # Planned for all rows, not for the first ones, which might take very long for all.
     conn.execute("SET LOCAL cursor_tuple_fraction TO 1")
@@ -277,11 +284,11 @@ def _opener(conn: psycopg.Connection[Any], *, cursors: bool) -> Open[Any]:
 
 
 def _from_cursor(
-    conn: psycopg.Connection[Any], name: str, kind: type[Row], query: LiteralString, names: Sequence[str]
+    conn: psycopg.Connection[Any], name: str, kind: type[Row], query: LiteralString, names: str
 ) -> Iterator[Row]:
     with conn.cursor(name, row_factory=class_row(kind)) as cursor:
         cursor.itersize = AT_A_TIME
-        yield from cursor.execute(query, [list(names)])
+        yield from cursor.execute(query, [names])
 
 
 def _parts(rows: Iterator[Row], at_a_time: int) -> Iterator[list[Row]]:
