@@ -17,7 +17,7 @@ def make_services(number: int, step: MakeServices, services: Services) -> Run[st
         while not run.ended():
             done = run.done
             left = None if not done or began is None or now <= began else (now - began) / done * (total - done)
-            yield StepProgress(number, f"{done} of {total} services", done, total, seconds_left=left)
+            yield StepProgress(number, "services are being made", done, total, seconds_left=left)
             now = yield Waiting(pause.next(), "services are being made", NO_TIMEOUT)
             began = now if began is None else began
     finally:

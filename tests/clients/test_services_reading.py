@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.clients.cluster.citus import CitusClient
 from orchestrator.clients.services.services_reading import read_services, some_of_the_roles
 from tests.fix_services import USERS, Stack
 
@@ -65,3 +66,12 @@ def test_only_so_many_of_the_roles_that_are_there_log_in(services: Stack) -> Non
     with services.connect() as admin:
         assert sorted(some_of_the_roles(admin, names, 100)) == [0, 1, 2, 3]
         assert len(some_of_the_roles(admin, names, 2)) == 2
+
+
+def test_what_each_node_holds_can_be_read_without_its_shard_groups(services: Stack) -> None:
+    with CitusClient(services.connect, "here") as citus:
+        groups, loads = citus.observe(), citus.observe_loads()
+    assert loads.shard_groups == ()
+    assert len(groups.shard_groups) > 2
+    assert loads.loads == groups.loads
+    assert sum(load.shard_groups for load in loads.loads) == len(groups.shard_groups)
