@@ -114,7 +114,7 @@ def _seen(metric: Metric, here: bool) -> Iterator[str]:
     elif here:
         yield "CPU: that of this machine, on which the server runs."
     else:
-        why = metric.reason or "the server is on another machine. --azure-id ID reads Azure's metric of it."
+        why = metric.reason or "no process of it is seen on this machine. --azure-id ID reads Azure's metric of it."
         yield f"CPU cannot be seen, so it will not be named where it is what saturates: {why}"
 
 
