@@ -4,7 +4,7 @@ What is read of services begins with `place`, where a service's name is in the a
 
 Catalogs are read directly: the views citus_tables and citus_shards ask every node on every read. Citus hides shards
 from pg_class, so every list of tables is taken from there. Grants to PUBLIC read as those of `public`, a name that no
-role can have.
+role can have; others are looked up by oid, because a join may go through all roles for every grant.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ SOME_ROLES: LiteralString = """
 
 SCHEMAS: LiteralString = """
     SELECT wanted.place, space.nspname AS name, owner.rolname AS owner, tenant.colocationid AS colocation_id,
-           ARRAY(SELECT coalesce(role.rolname::text, 'public') FROM aclexplode(space.nspacl) acl
-                 LEFT JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
-                 WHERE acl.privilege_type = 'USAGE') AS usage
+           ARRAY(SELECT CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee)::text END
+                 FROM aclexplode(space.nspacl) acl WHERE acl.privilege_type = 'USAGE') AS usage
     FROM unnest(%s::name[]) WITH ORDINALITY AS wanted (name, place)
     JOIN pg_catalog.pg_namespace space ON space.nspname = wanted.name
     JOIN pg_catalog.pg_roles owner ON owner.oid = space.nspowner
@@ -50,14 +49,14 @@ SCHEMAS: LiteralString = """
 """
 
 DEFAULT_GRANTS: LiteralString = """
-    SELECT wanted.place, space.nspname AS schema, coalesce(role.rolname, 'public') AS grantee,
+    SELECT wanted.place, space.nspname AS schema,
+           CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee)::text END AS grantee,
            array_agg(acl.privilege_type::text) AS privileges
     FROM unnest(%s::name[]) WITH ORDINALITY AS wanted (name, place)
     JOIN pg_catalog.pg_namespace space ON space.nspname = wanted.name
     JOIN pg_catalog.pg_default_acl acls
       ON acls.defaclnamespace = space.oid AND acls.defaclrole = space.nspowner AND acls.defaclobjtype = 'r'
     CROSS JOIN aclexplode(acls.defaclacl) acl
-    LEFT JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
     GROUP BY 1, 2, 3
     ORDER BY 1
 """
@@ -141,13 +140,13 @@ REFERENCED_FROM: LiteralString = """
 """
 
 TABLE_GRANTS: LiteralString = """
-    SELECT wanted.place, space.nspname AS schema, class.relname AS "table", coalesce(role.rolname, 'public') AS grantee,
+    SELECT wanted.place, space.nspname AS schema, class.relname AS "table",
+           CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee)::text END AS grantee,
            array_agg(acl.privilege_type::text) AS privileges
     FROM unnest(%s::name[]) WITH ORDINALITY AS wanted (name, place)
     JOIN pg_catalog.pg_namespace space ON space.nspname = wanted.name
     JOIN pg_catalog.pg_class class ON class.relnamespace = space.oid
     CROSS JOIN aclexplode(class.relacl) acl
-    LEFT JOIN pg_catalog.pg_roles role ON role.oid = acl.grantee
     WHERE class.relkind IN ('r', 'p') AND acl.grantee <> class.relowner
     GROUP BY 1, 2, 3, 4
     ORDER BY 1
