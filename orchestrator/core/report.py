@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from orchestrator.core.account import Latency, MoveReport, latency_json, move_json, verified_json
 from orchestrator.core.events import Event, Notice, StepFailed, StepStarted, StepSucceeded, Verified
-from orchestrator.core.observed.state import ClusterState, NodeLoad, RebalanceJob, skew
+from orchestrator.core.observed.state import NodeLoad, RebalanceJob, skew
 from orchestrator.core.planning.plan import Plan
 
 Outcome: TypeAlias = Literal["done", "nothing to do", "failed", "interrupted"]
@@ -180,7 +180,3 @@ def report_json(report: Report) -> dict[str, Any]:
 def _estimate_json(found: EstimateReport) -> dict[str, Any]:
     numbers = {name: round(getattr(found, name), 1) for name in ("seconds", "low", "high", "took")}
     return numbers | {"runs": found.runs, "error": None if found.error is None else round(found.error, 3)}
-
-
-def final_loads(state: ClusterState) -> tuple[NodeLoad, ...]:
-    return state.loads

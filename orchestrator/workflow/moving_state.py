@@ -8,7 +8,6 @@ from orchestrator.core.events import MovesTimed, StepProgress
 from orchestrator.core.moves.cost import AZURE, fit, span
 from orchestrator.core.moves.guard import Pace
 from orchestrator.core.moves.moving import DirectMove, MoveResult, held_writes, next_moves
-from orchestrator.core.planning.placement import Move
 from orchestrator.core.planning.steps import MoveShards
 
 # What waited for longer than the moves themselves took waited for others or the load guard: no other run will.
@@ -101,10 +100,9 @@ def timed(number: int, moving: Moving) -> MovesTimed:
     chosen = tiny if len(tiny) * 2 >= len(moving.done) else [pair for pair in moving.done if pair not in tiny]
     known = AZURE.moves[f"direct {chosen[0][0].mode}"]
     in_order = sorted(moving.done, key=lambda pair: pair[0].number)
-    planned = [Move(move.shard_id, move.source, move.target, move.bytes) for move, _ in in_order]
     lengths = [result.seconds for _, result in in_order]
     seconds = moving.ended - moving.began
-    without_more = span(planned, lengths, (moving.step.at_once, moving.step.per_node))
+    without_more = span([move for move, _ in in_order], lengths, (moving.step.at_once, moving.step.per_node))
     more = min(MOST_BESIDE, max(1.0, seconds / without_more)) if without_more else 1.0
     fixed, per_byte = fit([(move.bytes or 0, result.seconds * more) for move, result in chosen], known)
     moved = sum(move.bytes or 0 for move, _ in moving.done)

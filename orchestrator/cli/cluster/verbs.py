@@ -25,7 +25,7 @@ from orchestrator.core.desired.services import ServiceSpec
 from orchestrator.core.errors import Refused
 from orchestrator.core.observed.state import ClusterState, ShardGroup, skew
 from orchestrator.core.planning.plan import Wanted
-from orchestrator.core.report import final_loads, job_json, loads_json, plan_json
+from orchestrator.core.report import job_json, loads_json, plan_json
 from orchestrator.core.size import size
 from orchestrator.driver import drive
 
@@ -42,7 +42,7 @@ def show_status(root: Path, stack: str, as_json: bool) -> None:
     click.echo(f"Stack {stack}: {state.citus_version}" + (f", lab engine {engine}" if engine else ""))
     if state.simulated:
         click.echo("Placement is simulated: one PostgreSQL server plays all nodes.")
-    for line in placement_lines(final_loads(state)):
+    for line in placement_lines(state.loads):
         click.echo(line)
     for service in document["services"]:
         nodes = ", ".join(str(node) for node in service["node_ids"])
@@ -55,7 +55,7 @@ def show_status(root: Path, stack: str, as_json: bool) -> None:
 
 def status_json(file: stackfile.StackFile, state: ClusterState) -> dict[str, Any]:
     """`engine` is null on Azure; `skew` is the fullest node over the average by bytes, null without data."""
-    loads = final_loads(state)
+    loads = state.loads
     endpoint = file.spec.endpoint
     groups = _by_schema(state.shard_groups)
     return {

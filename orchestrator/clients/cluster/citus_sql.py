@@ -44,43 +44,50 @@ NODES: LiteralString = """
     ORDER BY nodeid
 """
 
+_SIZES: LiteralString = (
+    "sizes AS MATERIALIZED (SELECT shard_id::bigint AS shardid, size FROM pg_catalog.citus_shard_sizes())"
+)
+_PLACED: LiteralString = """
+    FROM pg_catalog.pg_dist_shard shard
+    JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
+    JOIN pg_catalog.pg_dist_placement placement USING (shardid)
+    JOIN pg_catalog.pg_dist_node node ON node.groupid = placement.groupid AND node.noderole = 'primary'
+    LEFT JOIN sizes ON sizes.shardid = shard.shardid"""
 # Hash-distributed tables (partmethod h) and single-shard ones (n, but not reference tables, whose repmodel is t, nor
 # local tables that Citus tracks, whose colocation id is 0). Shards of one colocation group and key range move together.
-SHARD_GROUPS: LiteralString = """
-    WITH sizes AS MATERIALIZED (SELECT shard_id::bigint AS shardid, size FROM pg_catalog.citus_shard_sizes())
+_GROUPED: LiteralString = """
+    WHERE part.partmethod = 'h' OR (part.partmethod = 'n' AND part.repmodel = 's' AND part.colocationid > 0)
+    GROUP BY part.colocationid, node.nodeid, shard.shardminvalue"""
+
+SHARD_GROUPS: LiteralString = (
+    "WITH "
+    + _SIZES
+    + """
     SELECT min(shard.shardid) AS shard_id,
            part.colocationid AS colocation_id,
            node.nodeid AS node_id,
            CASE WHEN count(sizes.size) = count(*) THEN sum(sizes.size)::bigint END AS bytes,
            array_agg(DISTINCT format('%s.%s', space.nspname, class.relname)) AS tables,
-           min(space.nspname) FILTER (WHERE tenant.schemaid IS NOT NULL) AS schema
-    FROM pg_catalog.pg_dist_shard shard
-    JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
-    JOIN pg_catalog.pg_dist_placement placement USING (shardid)
-    JOIN pg_catalog.pg_dist_node node ON node.groupid = placement.groupid AND node.noderole = 'primary'
+           min(space.nspname) FILTER (WHERE tenant.schemaid IS NOT NULL) AS schema"""
+    + _PLACED
+    + """
     JOIN pg_catalog.pg_class class ON class.oid = shard.logicalrelid
     JOIN pg_catalog.pg_namespace space ON space.oid = class.relnamespace
-    LEFT JOIN pg_catalog.pg_dist_schema tenant ON tenant.schemaid = space.oid
-    LEFT JOIN sizes ON sizes.shardid = shard.shardid
-    WHERE part.partmethod = 'h' OR (part.partmethod = 'n' AND part.repmodel = 's' AND part.colocationid > 0)
-    GROUP BY part.colocationid, node.nodeid, shard.shardminvalue
-    ORDER BY 1
-"""
+    LEFT JOIN pg_catalog.pg_dist_schema tenant ON tenant.schemaid = space.oid"""
+    + _GROUPED
+    + " ORDER BY 1"
+)
 
 # NULL where the size of any of them cannot be read.
-NODE_LOADS: LiteralString = """
-    WITH sizes AS MATERIALIZED (SELECT shard_id::bigint AS shardid, size FROM pg_catalog.citus_shard_sizes()),
-    held AS (SELECT node.nodeid, count(*) = count(sizes.size) AS known, sum(sizes.size) AS bytes
-             FROM pg_catalog.pg_dist_shard shard
-             JOIN pg_catalog.pg_dist_partition part USING (logicalrelid)
-             JOIN pg_catalog.pg_dist_placement placement USING (shardid)
-             JOIN pg_catalog.pg_dist_node node ON node.groupid = placement.groupid AND node.noderole = 'primary'
-             LEFT JOIN sizes ON sizes.shardid = shard.shardid
-             WHERE part.partmethod = 'h'
-                OR (part.partmethod = 'n' AND part.repmodel = 's' AND part.colocationid > 0)
-             GROUP BY part.colocationid, node.nodeid, shard.shardminvalue)
-    SELECT nodeid, count(*)::int, CASE WHEN bool_and(known) THEN sum(bytes)::bigint END FROM held GROUP BY 1
-"""
+NODE_LOADS: LiteralString = (
+    "WITH "  # noqa: S608 - all parts are constants
+    + _SIZES
+    + ", held AS (SELECT node.nodeid, count(*) = count(sizes.size) AS known, sum(sizes.size) AS bytes"
+    + _PLACED
+    + _GROUPED
+    + """)
+    SELECT nodeid, count(*)::int, CASE WHEN bool_and(known) THEN sum(bytes)::bigint END FROM held GROUP BY 1"""
+)
 
 STRATEGIES: LiteralString = """
     SELECT name::text, shard_cost_function::text LIKE '%citus_shard_cost_by_disk_size' AS by_size,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from orchestrator.core.desired.spec import ClusterSpec
+from orchestrator.core.moves.moving import DirectMove
 from orchestrator.core.observed.timing import RunTiming
 from orchestrator.core.planning.placement import Move
 
@@ -99,7 +100,7 @@ def makespan(moves: Sequence[Move], cost: MoveCost, executors: tuple[int, int]) 
     return span(moves, [cost.seconds(move.bytes) for move in moves], executors)
 
 
-def span(moves: Sequence[Move], lengths: Sequence[float], executors: tuple[int, int]) -> float:
+def span(moves: Sequence[Move | DirectMove], lengths: Sequence[float], executors: tuple[int, int]) -> float:
     """The same for moves whose seconds are known."""
     if not moves:
         return 0.0
@@ -113,9 +114,9 @@ def span(moves: Sequence[Move], lengths: Sequence[float], executors: tuple[int, 
     return _schedule(list(zip(moves, lengths, strict=True)), at_once, per_node)
 
 
-def _schedule(moves: list[tuple[Move, float]], at_once: int, per_node: int) -> float:
+def _schedule(moves: list[tuple[Move | DirectMove, float]], at_once: int, per_node: int) -> float:
     waiting = list(enumerate(moves))
-    running: list[tuple[float, int, Move]] = []
+    running: list[tuple[float, int, Move | DirectMove]] = []
     busy: Counter[int] = Counter()
     now = 0.0
     while waiting or running:

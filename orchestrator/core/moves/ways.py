@@ -66,8 +66,7 @@ def direct_seconds(
 ) -> float:
     at_once = min(executors[0], len(moves))
     costs = {move.mode: move_cost(f"direct {move.mode}", at_once, runs, defaults) for move in moves}
-    plain = [Move(move.shard_id, move.source, move.target, move.bytes) for move in moves]
-    return span(plain, [costs[move.mode].seconds(move.bytes) for move in moves], executors)
+    return span(moves, [costs[move.mode].seconds(move.bytes) for move in moves], executors)
 
 
 def _what(moves: Sequence[DirectMove], max_pause: float) -> str:
