@@ -48,7 +48,7 @@ class MovesTimed:
     """The moves are over: seconds to the first one, seconds for all of them, and what one took.
 
     `job_id` is absent where no job of Citus made them, `fixed_seconds` and `seconds_per_byte` where these moves could
-    not tell them apart.
+    not tell them apart. `mode` is the transfer mode of those direct moves that the two are of.
     """
 
     number: int
@@ -59,6 +59,7 @@ class MovesTimed:
     seconds: float
     fixed_seconds: float | None = None
     seconds_per_byte: float | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

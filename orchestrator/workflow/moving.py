@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.core.errors import (
     ClusterUnreachable,
@@ -19,7 +19,7 @@ from orchestrator.core.errors import (
     VerificationFailed,
 )
 from orchestrator.core.events import LatencySeen, MoveEnded, MoveStarted, Notice, Waiting
-from orchestrator.core.moves.guard import Limits, first_pace, next_pace, p99
+from orchestrator.core.moves.guard import BASELINE_FOR, Limits, first_pace, next_pace, p99, usual_p99
 from orchestrator.core.moves.moving import (
     DirectMove,
     MoveResult,
@@ -40,6 +40,7 @@ from orchestrator.workflow.waiting import NO_TIMEOUT, Pause, Run, when_connected
 # A session whose client is gone notices within seconds; a move that is in its last phase still ends.
 STRAGGLERS_TIMEOUT = 600.0
 LEFTOVERS_TIMEOUT = 60.0
+PROBE_TIMEOUT = 60.0
 # Tiny moves end within tens of milliseconds: a longer nap between looks would be most of their time.
 SHORT_LOOK, LONG_LOOK = 0.005, 0.25
 PROGRESS_EVERY = 0.5
@@ -70,8 +71,9 @@ def move_shards(
         yield from copy_reference_tables(number, step, database)
     state = yield from when_connected(database.observe, "read the cluster")
     moves = yield from what_to_move(step, mover, state)
-    now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     queue = direct_moves(moves, state.shard_groups, step.transfer_mode, step.max_pause, step.verify)
+    over = (yield from _with_ceiling(over)) if queue else over
+    now = yield Waiting(0, "the moves start", NO_TIMEOUT)
     pace = first_pace(over.limits if over.gauge is not None else Limits(), now)
     moving = Moving(step, list(queue), now, room=step.at_once, pace=pace)
     if queue and pace.share < 1:
@@ -97,6 +99,21 @@ def move_shards(
     if moving.done:
         yield timed(number, moving)
     return account(moving)
+
+
+def _with_ceiling(over: Oversight) -> Run[Oversight]:
+    """Where the limit is a multiple of the usual latency, that is measured first. Fails where no probe is answered."""
+    times = over.limits.times
+    if over.gauge is None or times is None:
+        return over
+    reason = f"the load guard measures the probe's usual latency for {BASELINE_FOR:.0f} s, before anything moves"
+    began = now = yield Waiting(0, reason, NO_TIMEOUT)
+    yield Notice(f"{reason[0].upper()}{reason[1:]}.")
+    while (usual := usual_p99(over.gauge.signals(now).looks, now)) is None or now - began < BASELINE_FOR:
+        now = yield Waiting(0.5, reason, BASELINE_FOR + PROBE_TIMEOUT, began)
+    limit = round(usual * times, 1)
+    yield Notice(f"The probe's p99 is {usual:.1f} ms without moves: moves slow down where it is above {limit:g} ms.")
+    return replace(over, limits=replace(over.limits, max_p99=limit, times=None))
 
 
 def _until_over(number: int, moving: Moving, mover: Mover, over: Oversight) -> Run[None]:
@@ -135,7 +152,7 @@ def _look_around(moving: Moving, mover: Mover, over: Oversight, now: float) -> I
     if over.gauge is None:
         return
     signals = over.gauge.signals(now)
-    before, moving.pace = moving.pace, next_pace(moving.pace, over.limits, signals, now)
+    before, moving.pace = moving.pace, next_pace(moving.pace, over.limits, signals, now, bool(moving.running))
     seen = p99(signals.looks, now)
     if seen is not None:
         yield LatencySeen(round(seen, 2), moving.pace.state)

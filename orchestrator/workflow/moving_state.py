@@ -106,4 +106,5 @@ def timed(number: int, moving: Moving) -> MovesTimed:
     more = min(MOST_BESIDE, max(1.0, seconds / without_more)) if without_more else 1.0
     fixed, per_byte = fit([(move.bytes or 0, result.seconds * more) for move, result in chosen], known)
     moved = sum(move.bytes or 0 for move, _ in moving.done)
-    return MovesTimed(number, None, len(moving.done), moved, 0.0, round(seconds, 3), fixed, per_byte)
+    mode = chosen[0][0].mode
+    return MovesTimed(number, None, len(moving.done), moved, 0.0, round(seconds, 3), fixed, per_byte, mode)

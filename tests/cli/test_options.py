@@ -8,6 +8,7 @@ import click
 import pytest
 
 from orchestrator.cli.app import cli
+from orchestrator.cli.moving.options import Ceiling
 from orchestrator.core.access import PORTS
 from orchestrator.core.access_formats import FORMATS
 from orchestrator.core.checks.drill import Failover
@@ -41,3 +42,16 @@ def choices(option: str, *verb: str) -> tuple[str, ...]:
 )
 def test_choices(option: str, verb: tuple[str, ...], known: tuple[str, ...]) -> None:
     assert set(choices(option, *verb)) == set(known)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("20", {"max_p99": 20.0}), ("0.5", {"max_p99": 0.5}), ("2x", {"times": 2.0})]
+)
+def test_a_ceiling_is_milliseconds_or_a_multiple_of_what_is_usual(text: str, limit: dict[str, float]) -> None:
+    assert Ceiling().convert(text, None, None) == limit
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1x", "0.5x", "x", "two", "nan", "inf", "2 x 3"])
+def test_what_is_no_ceiling_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write milliseconds above 0, or a multiple above 1 like 2x"):
+        Ceiling().convert(text, None, None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.core.errors import RebalanceFailed, Stopped
+from orchestrator.core.errors import OrchestratorError, RebalanceFailed, Stopped
 from orchestrator.core.events import (
     Event,
     LatencySeen,
@@ -271,3 +271,34 @@ def test_while_the_probe_is_slow_nothing_new_starts_and_then_it_goes_on() -> Non
     assert notices[0] == "Moves begin slowly: the load guard first sees what they do to the load."
     assert "Moves are paused: the probe's p99 is 90.0 ms, the limit is 20 ms." in notices
     assert "Moves go on as before." in notices
+
+
+def test_a_limit_of_so_many_times_the_usual_is_measured_before_anything_moves() -> None:
+    mover, show = crowded(8), Recorder()
+    run(mover, show, oversight=Oversight(None, Limits(times=2.0), Weather((0.0, 0.0))))
+    assert_converged(mover.world, 4, 8)
+    notices = [event.text for event in show.events if isinstance(event, Notice)]
+    assert notices[:2] == [
+        "The load guard measures the probe's usual latency for 30 s, before anything moves.",
+        "The probe's p99 is 2.0 ms without moves: moves slow down where it is above 4 ms.",
+    ]
+    first = next(event for event in show.events if isinstance(event, MoveStarted))
+    assert show.events.index(first) > next(
+        at for at, event in enumerate(show.events) if isinstance(event, Notice) and event.text == notices[1]
+    )
+
+
+@dataclass
+class Unanswered:
+    """Satisfies Gauge: the probe has not come back once."""
+
+    def signals(self, now: float) -> Signals:
+        del now
+        return Signals()
+
+
+def test_where_no_probe_is_answered_nothing_moves_and_the_run_says_why() -> None:
+    mover = crowded(8)
+    with pytest.raises(OrchestratorError, match="usual latency"):
+        run(mover, oversight=Oversight(None, Limits(times=2.0), Unanswered()))
+    assert mover.started == []

@@ -19,7 +19,7 @@ from orchestrator.core.moves.guard import Limits
 def guarded(options: dict[str, Any]) -> tuple[dict[str, Any], Limits]:
     """The options without the guard's, and the guard's limits. Raises Refused where the two contradict each other."""
     names = ("max_p99", "max_cpu", "window")
-    limits = Limits(**{name: options[name] for name in names})
+    limits = Limits(max_cpu=options["max_cpu"], window=options["window"], **(options["max_p99"] or {}))
     if limits.any and options["moves"] == "job":
         given = ", ".join("--" + name.replace("_", "-") for name in names if options[name] is not None)
         raise Refused(
@@ -36,7 +36,7 @@ def guard(session: Session, limits: Limits) -> Iterator[None]:
         yield
         return
     cpu = _cpu(session) if limits.max_cpu is not None else None
-    gauge = LoadGauge(partial(connect, session.login) if limits.max_p99 is not None else None, cpu)
+    gauge = LoadGauge(partial(connect, session.login) if limits.probed else None, cpu)
     gauge.start()
     oversight = replace(session.world.oversight, limits=limits, gauge=gauge)
     session.world = replace(session.world, oversight=oversight)

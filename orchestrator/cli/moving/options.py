@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Any
 
 import click
@@ -28,6 +29,26 @@ class Window(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no window: write it like 22:00-05:00, in the time of this machine.", param, ctx)
         from_hour, from_minute, to_hour, to_minute = map(int, found.groups())
         return from_hour * 3600 + from_minute * 60, to_hour * 3600 + to_minute * 60
+
+
+class Ceiling(click.ParamType):  # type: ignore[type-arg]
+    """Milliseconds, or a multiple of what is usual: the argument of Limits by that name."""
+
+    name = "MS|Nx"
+
+    def convert(
+        self, value: str | dict[str, float], param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, float]:
+        if isinstance(value, dict):
+            return value
+        try:
+            found = float(value.removesuffix("x"))
+        except ValueError:
+            found = 0.0
+        relative = value.endswith("x")
+        if not (1 if relative else 0) < found < inf:
+            self.fail(f"{value!r} is no limit: write milliseconds above 0, or a multiple above 1 like 2x.", param, ctx)
+        return {"times" if relative else "max_p99": found}
 
 
 def move_options(function: F) -> F:
@@ -87,9 +108,9 @@ def guard_options(function: F) -> F:
         ),
         click.option(
             "--max-p99",
-            type=click.FloatRange(0, min_open=True),
-            metavar="MS",
-            help="Slow down and pause while the p99 of a small probe statement is higher.",
+            type=Ceiling(),
+            help="Slow down and pause while the p99 of a small probe statement is higher; 2x: than twice what it is "
+            "before the moves.",
         ),
     ):
         function = option(function)

@@ -31,7 +31,8 @@ from orchestrator.core.checks.verification import Finding, lost_writes
 from orchestrator.core.errors import OrchestratorError
 
 SCHEMA = "orchestrator_probe"
-# Seconds between two writes, at first and when the run has lasted for a minute; between two moves of the probe's shard.
+# Seconds between two writes, at first and when the run has lasted for a minute; between two moves of the probe's shard,
+# of which there are no more than of those of the services.
 EVERY, LATER, MOVE_EVERY = 0.2, 1.0, 10.0
 # A write through another node is a new connection there: one of so many.
 THROUGH_NODES = 10
@@ -95,7 +96,7 @@ class ProbeWrites:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self.acknowledged: list[int] = []
         self.refused = self.moves = 0
-        self._logical = False
+        self._logical, self._due = False, True
 
     def begin(self) -> None:
         """The moves do not wait for the probe. What keeps it from being made is told by `read_back`."""
@@ -118,8 +119,11 @@ class ProbeWrites:
         return connection
 
     def seen(self, mode: str) -> None:
-        """How a group of the services was moved. A logical move of nothing is dear: it is made where theirs are too."""
-        self._logical = self._logical or mode != "block_writes"
+        """How a group of the services was moved. A logical move of nothing is dear: it is made where theirs are too.
+
+        While none of theirs end, because a load guard holds them back or they are long, the probe's shard rests too.
+        """
+        self._logical, self._due = self._logical or mode != "block_writes", True
 
     @property
     def running(self) -> bool:
@@ -190,7 +194,8 @@ class ProbeWrites:
                 self._write(writer, through)
                 now = time.monotonic()
                 moving = moving and not self._moved(mover.pgconn)
-                if not moving and now >= next_move and len(self._nodes) > 1:
+                if not moving and self._due and now >= next_move and len(self._nodes) > 1:
+                    self._due = False
                     mode = "auto" if self._logical and mode == "block_writes" else "block_writes"
                     moving, next_move = True, now + MOVE_EVERY
                     self._move(writer, mover, mode)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import cycle
@@ -20,10 +20,8 @@ from psycopg import sql
 
 from orchestrator.clients.cluster.citus_errors import translated
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.moves.guard import LOOKS_FOR, Signals
+from orchestrator.core.moves.guard import BASELINE_FOR, LOOK_EVERY, Signals
 
-# Seconds between two looks: about a hundred of them count, and they are a load of their own of under one percent.
-EVERY = 0.05
 # Seconds between two readings of the processors: Azure has one value a minute.
 CPU_EVERY = 20.0
 # Seconds after which a look that has not come back counts as one that took that long.
@@ -53,7 +51,7 @@ class LoadGauge:
         clock: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._connect, self._cpu, self._clock = connect, cpu, clock
-        self._looks: deque[tuple[float, float]] = deque(maxlen=1000)
+        self._looks: deque[tuple[float, float]] = deque(maxlen=round(BASELINE_FOR / LOOK_EVERY) * 2)
         self._pending: float | None = None
         self._over = threading.Event()
         self._percent: float | None = None
@@ -76,9 +74,9 @@ class LoadGauge:
     def signals(self, now: float) -> Signals:
         """`now` is in seconds since the start of the run; so are the looks in the answer."""
         here, pending = time.perf_counter(), self._pending
-        looks = [(now - (here - at), ms) for at, ms in list(self._looks) if here - at <= LOOKS_FOR]
+        looks = [(now - (here - at), ms) for at, ms in list(self._looks) if here - at <= BASELINE_FOR]
         if pending is not None and here - pending > OVERDUE:
-            looks.append((now, (here - pending) * 1000))
+            looks += [(now, ms) for ms in _due(here - pending)]
         today = self._clock()
         return Signals(looks, self._percent, today.hour * 3600 + today.minute * 60 + today.second)
 
@@ -102,17 +100,36 @@ class LoadGauge:
         if self._connect is None:
             return
         with self._connect() as connection:
-            statements = cycle(_statements(connection))
-            while not self._over.wait(EVERY):
+            statements = _warmed(connection)
+            while not self._over.wait(LOOK_EVERY):
                 began = self._pending = time.perf_counter()
                 try:
                     connection.execute(next(statements))
                 except psycopg.errors.UndefinedTable:
-                    statements = cycle(_statements(connection))
+                    statements = _warmed(connection)
                     continue
                 ended = time.perf_counter()
                 self._pending = None
-                self._looks.append((ended, (ended - began) * 1000))
+                self._looks.extend((ended, ms) for ms in _due(ended - began))
+
+
+def _due(seconds: float) -> Iterator[float]:
+    """Milliseconds of a look that took so long, and of those that were due meanwhile: they would have waited with it.
+
+    Else one look that waits for a second would count no more than one that takes a millisecond.
+    """
+    while seconds > 0:
+        yield seconds * 1000
+        seconds -= LOOK_EVERY
+
+
+def _warmed(connection: psycopg.Connection[Any]) -> Iterator[sql.Composed | sql.SQL]:
+    """The statements in turn. The first time of each opens a connection to a node, which is no sign of load."""
+    statements = _statements(connection)
+    for statement in statements:
+        with suppress(psycopg.errors.UndefinedTable):
+            connection.execute(statement)
+    return cycle(statements)
 
 
 def _statements(connection: psycopg.Connection[Any]) -> Sequence[sql.Composed | sql.SQL]:

@@ -34,7 +34,7 @@ def run_timing(
         executors = shards.at_once, shards.per_node
     first = timed[0] if timed else None
     return RunTiming(
-        transfer_mode=_mode(shards),
+        transfer_mode=_mode(shards, first),
         nodes_before=resize.before if resize else len(before.nodes),
         nodes_after=resize.after if resize else len(before.nodes),
         shard_groups=len(before.shard_groups),
@@ -54,13 +54,13 @@ def run_timing(
     )
 
 
-def _mode(step: RebalanceShards | MoveShards | None) -> str:
-    """What direct moves took is told of the tiny ones, where most were: they and Citus' job do not compare."""
+def _mode(step: RebalanceShards | MoveShards | None, timed: MovesTimed | None) -> str:
+    """Direct moves and Citus' job do not compare, nor do tiny groups and those that are moved logically."""
     if step is None:
         return ""
     if isinstance(step, RebalanceShards):
         return step.transfer_mode
-    return f"direct {'block_writes' if step.transfer_mode == 'auto' else step.transfer_mode}"
+    return f"direct {(timed.mode if timed else None) or step.transfer_mode}"
 
 
 def _sum(steps: Sequence[StepReport], *kinds: str) -> float | None:

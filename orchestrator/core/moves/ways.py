@@ -64,8 +64,11 @@ def choose(
 def direct_seconds(
     moves: Sequence[DirectMove], executors: tuple[int, int], runs: Sequence[RunTiming], defaults: Defaults
 ) -> float:
-    at_once = min(executors[0], len(moves))
-    costs = {move.mode: move_cost(f"direct {move.mode}", at_once, runs, defaults) for move in moves}
+    """A mode's moves are slowed down by as many others as there are of it: the tiny ones are over before the others."""
+    costs = {
+        mode: move_cost(f"direct {mode}", min(executors[0], count), runs, defaults)
+        for mode, count in Counter(move.mode for move in moves).items()
+    }
     return span(moves, [costs[move.mode].seconds(move.bytes) for move in moves], executors)
 
 

@@ -129,7 +129,7 @@ def _split(step: SplitTenant, defaults: Defaults) -> Part:
 def _direct(step: MoveShards, state: ClusterState, runs: Sequence[RunTiming], defaults: Defaults) -> Part:
     planned = direct_moves(step.moves, state.shard_groups, step.transfer_mode, step.max_pause)
     seconds = direct_seconds(planned, (step.at_once, step.per_node), runs, defaults)
-    low, high = _band(runs, "direct block_writes", defaults)
+    low, high = _band(runs, "direct", defaults)
     return Part("move shard groups", seconds, seconds * low, seconds * high)
 
 
@@ -148,8 +148,11 @@ def _part(name: str, default: float, factor: float | None, defaults: Defaults) -
 
 
 def _band(runs: Sequence[RunTiming], mode: str, defaults: Defaults) -> tuple[float, float]:
-    """Once runs of this mode were observed: as far off as earlier estimates were, and never narrower than a quarter."""
+    """Once runs of this mode were observed: as far off as earlier estimates were, and never narrower than a quarter.
+
+    `direct` is any mode of direct moves: one run has moves of more than one.
+    """
     ratios = [run.seconds / run.estimated_seconds for run in runs[1:] if run.estimated_seconds > 0]
-    if not any(run.transfer_mode == mode and run.moves for run in runs):
+    if not any(mode in (run.transfer_mode, run.transfer_mode.partition(" ")[0]) and run.moves for run in runs):
         return defaults.band
     return max(0.4, min([0.75, *ratios])), min(3.0, max([1.35, *ratios]))
