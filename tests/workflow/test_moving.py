@@ -148,6 +148,14 @@ def test_tries_that_came_to_nothing_count_for_the_next_estimate() -> None:
     assert (rough.fixed_seconds or 0) > 1.5 * (smooth.fixed_seconds or 0) > 0
 
 
+@pytest.mark.parametrize(("large", "mode"), [(2, "block_writes"), (24, "auto")])
+def test_what_moves_took_is_told_with_the_mode_that_most_of_them_had(large: int, mode: str) -> None:
+    """The next estimate takes it for moves of that mode only."""
+    show = Recorder()
+    run(crowded(large=large), show)
+    assert [event.mode for event in show.events if isinstance(event, MovesTimed)] == [mode]
+
+
 def test_who_blocks_for_too_long_is_named() -> None:
     mover = crowded()
     first = predict(mover.world.groups, mover.world.nodes, STRATEGY).moves[0]
