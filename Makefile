@@ -3,6 +3,8 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 EXTRAS ?= --extra lab
 RUN := $(UV) run $(EXTRAS) --quiet
+# Tests start the command hundreds of times: where Python may not keep its bytecode, each compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all lint bench pulumi policy
 

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,6 +42,17 @@ SERVER = {
 @cache
 def engines() -> dict[str, Availability]:
     return {found.engine: found for found in survey()}
+
+
+def engine_of(request: pytest.FixtureRequest, among: Sequence[EngineName] = ORDER) -> EngineName:
+    """That of this parameter, for end-to-end tests: only the best one that is here, or each with --everything."""
+    engine: EngineName = request.param
+    if not engines()[engine].available:
+        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
+    best = next(name for name in among if engines()[name].available)
+    if engine != best and not request.config.getoption("--everything"):
+        pytest.skip(f"engine {engine}: end-to-end tests ran on {best}; `make test-all` runs them on every engine")
+    return engine
 
 
 def pytest_report_header() -> list[str]:
@@ -123,13 +134,24 @@ def running_cluster(home: LabHome, engine: EngineName, nodes: int) -> Iterator[C
         manager.down(home, delete=True, progress=lambda _: None)
 
 
+@pytest.fixture(scope="session")
+def clusters(lab_base: Path) -> Iterator[Callable[[EngineName], Cluster]]:
+    """Started when it is first asked for. A fixture with parameters would start it anew for each file of tests."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(engine: EngineName) -> Cluster:
+            return stack.enter_context(running_cluster(LabHome.of(ROOT, f"test-{engine}", lab_base), engine, 2))
+
+        yield started
+
+
 @pytest.fixture(scope="session", params=ORDER)
-def cluster(request: pytest.FixtureRequest, lab_base: Path) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, clusters: Callable[[EngineName], Cluster]) -> Cluster:
     engine: EngineName = request.param
     if not engines()[engine].available:
         pytest.skip(f"engine {engine}: {engines()[engine].reason}")
-    with running_cluster(LabHome.of(ROOT, f"test-{engine}", lab_base), engine, 2) as made:
-        yield made
+    return clusters(engine)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.lab.discover import ORDER
 from orchestrator.lab.engine import EngineName
 from orchestrator.lab.home import HOME_VARIABLE
-from tests.fix_lab import ROOT, Project, engines
+from tests.fix_lab import ROOT, Project, engine_of
 from tests.fix_shared import Dirty, SharedLab
 
 Labs = Callable[[EngineName], SharedLab]
@@ -69,12 +69,7 @@ def lab_project(request: pytest.FixtureRequest, shared_labs: Labs) -> Iterator[t
     The lab is as if it were new, but tests share it. That the engines behave alike is what the contract tests in
     tests/lab are for; they run on each in any case.
     """
-    engine: EngineName = request.param
-    if not engines()[engine].available:
-        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
-    best = next(name for name in ORDER if engines()[name].available)
-    if engine != best and not request.config.getoption("--everything"):
-        pytest.skip(f"engine {engine}: end-to-end tests ran on {best}; `make test-all` runs them on every engine")
+    engine = engine_of(request)
     lab = shared_labs(engine)
     # The environment is a copy, because tests add to it.
     yield Project(lab.project.folder, dict(lab.project.environment)), engine

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--everything"):
         for item in items:
             if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="slow: `make test-all` runs it, and a part of it ran"))
+                item.add_marker(pytest.mark.skip(reason="slow: `make test-all` runs it"))
     items.sort(key=lambda item: _turn(item.path))
 
 

@@ -182,6 +182,7 @@ def test_prepared_statements_that_are_promised_and_do_not_work_name_the_setting(
         assert "elastic-cluster:pgbouncer.maxPreparedStatements" in check["seen"]
 
 
+@pytest.mark.slow
 def test_a_node_that_the_balanced_port_never_reaches_is_named(lab: Project) -> None:
     """A node was added, and the load balancer knows nothing of it. Last, because the lab keeps the node."""
     old = port_of(lab, "direct")

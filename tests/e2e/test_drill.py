@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
+from orchestrator.lab.engine import EngineName
 from tests.e2e.test_scale_out import config, connect
-from tests.fix_lab import Project, engines
+from tests.fix_lab import Project, engine_of
 from tests.fix_project import _project
 from tests.infra.arm_calls import Arm
 
+ENGINES: tuple[EngineName, ...] = ("native", "embedded")
 
-@pytest.fixture(scope="module", params=["native", "embedded"])
+
+@pytest.fixture(scope="module", params=ENGINES)
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lab_base: Path) -> Iterator[Project]:
-    engine = str(request.param)
-    if not engines()[engine].available:
-        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
+    engine = engine_of(request, ENGINES)
     made = _project(tmp_path_factory.mktemp("drill") / "project", lab_base)
     assert made.call("lab", "up", "--engine", engine, "--nodes", "2").returncode == 0
     applied = made.call("apply", "--yes")

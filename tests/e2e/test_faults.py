@@ -48,6 +48,7 @@ def test_the_same_command_converges_after_a_fault_with_citus_job() -> None:
         assert_converged(drill)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not engines()["native"].available, reason=f"engine native: {engines()['native'].reason}")
 def test_a_worker_that_dies_while_shards_move_to_it() -> None:
     with Drill("native", "direct", VerbLab("native", "direct", tenants=9, rows=20)) as drill:

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from psycopg import sql
 
-from orchestrator.lab.discover import ORDER
+from orchestrator.lab.engine import EngineName
 from tests.e2e.test_scale_out import connect
-from tests.fix_lab import Project, engines
+from tests.fix_lab import Project, engine_of
 from tests.fix_project import _project
 
+ENGINES: tuple[EngineName, ...] = ("native", "embedded")
 DROP = "DROP TABLE canary.t"
 NAMES = (
     f"a'; {DROP}; --",
@@ -50,12 +51,10 @@ FIRST_NODE = (
 )
 
 
-@pytest.fixture(scope="module", params=[name for name in ORDER if name != "docker"])
+@pytest.fixture(scope="module", params=ENGINES)
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lab_base: Path) -> Iterator[Project]:
     """Two nodes and a table of the administrator that every hostile name tries to drop."""
-    engine = str(request.param)
-    if not engines()[engine].available:
-        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
+    engine = engine_of(request, ENGINES)
     made = _project(tmp_path_factory.mktemp("hostile") / "project", lab_base)
     assert made.call("lab", "up", "--engine", engine, "--nodes", "2").returncode == 0
     for folder, text in (("tenant", TENANT), ("rows", ROWS)):

@@ -61,6 +61,7 @@ def test_a_schema_is_isolated_stays_through_rebalances_and_is_let_go(lab_project
     assert "s4 is not pinned, so there is nothing to let go." in nothing.stdout
 
 
+@pytest.mark.slow
 def test_a_tenant_alone_has_its_node_to_itself_and_keeps_it_through_a_scale_out(
     lab_project: tuple[Project, str],
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_tenant_alone_has_its_node_to_itself_and_keeps_it_through_a_scale_out(
     assert "another tenant is alone on node 1" in second.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ['"kind": "PinTenant"', "move_started"])
 def test_killed_anywhere_the_same_command_ends_the_same(lab_project: tuple[Project, str], at: str) -> None:
     project, _ = lab_project
@@ -172,6 +174,7 @@ def test_rows_of_a_tenant_get_a_shard_of_their_own_and_a_node(real: Project, tmp
     assert leftovers(real) == 0
 
 
+@pytest.mark.slow
 def test_killed_while_a_shard_is_split_the_same_command_ends_the_same(real: Project) -> None:
     with connect(real) as admin:
         admin.execute(

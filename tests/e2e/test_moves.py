@@ -99,6 +99,7 @@ def test_a_rebalance_is_recorded_and_can_be_undone_also_the_undoing(lab_project:
     assert "is gone" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_citus_moved_in_its_own_job_can_be_undone(lab_project: tuple[Project, str]) -> None:
     project, _ = lab_project
     crowd(project, 5)
@@ -111,7 +112,7 @@ def test_what_citus_moved_in_its_own_job_can_be_undone(lab_project: tuple[Projec
     assert placement(project) == before
 
 
-@pytest.mark.parametrize("way", ["direct", "job"])
+@pytest.mark.parametrize("way", ["direct", pytest.param("job", marks=pytest.mark.slow)])
 def test_a_rebalance_is_stopped_from_another_terminal_and_leaves_a_clean_cluster(
     lab_project: tuple[Project, str], way: str
 ) -> None:
@@ -144,6 +145,7 @@ def test_nothing_to_stop_is_no_mistake(lab_project: tuple[Project, str]) -> None
     assert (stopped.returncode, stopped.stdout) == (0, "No rebalance is running; nothing was stopped.\n")
 
 
+@pytest.mark.slow
 def test_a_killed_run_s_moves_can_be_stopped_too(lab_project: tuple[Project, str]) -> None:
     project, _ = lab_project
     crowd(project, 4, rows=40000)

@@ -10,6 +10,7 @@ from bench.prediction import fresh
 from tests.fix_lab import engines
 
 
+@pytest.mark.slow
 def test_a_random_cluster_grows_as_predicted() -> None:
     """New random tenants on every run; the seed is in the failure's text."""
     if not engines()["native"].available:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.e2e.test_scale_out import connect, make_tenants
 from tests.fix_lab import Project
@@ -51,6 +52,7 @@ def _password_file(project: Project) -> tuple[str, ...]:
     return (str(config["elastic-cluster:administratorPassword"]["file"]),)
 
 
+@pytest.mark.slow
 def test_the_base_cost_that_the_advice_names_can_be_set_by_the_administrator(lab_project: tuple[Project, str]) -> None:
     """The setting is the administrator's own, and the next preview goes by it."""
     project, engine = lab_project

@@ -81,6 +81,7 @@ def test_pulumi_adds_the_nodes_and_the_orchestrator_does_the_rest(lab_project: t
         assert writes_of_server(stack) == before + 1
 
 
+@pytest.mark.slow
 def test_a_stack_that_says_arm_is_grown_by_azure_and_pulumi_learns_it(
     taken_over: tuple[Project, PulumiProject],
 ) -> None:
@@ -117,6 +118,7 @@ def test_other_pending_changes_are_named_and_made_only_when_asked_for(
     assert nothing_to_do(stack)
 
 
+@pytest.mark.slow
 def test_what_would_replace_the_server_is_refused_before_anything_is_changed(
     taken_over: tuple[Project, PulumiProject],
 ) -> None:
@@ -132,6 +134,7 @@ def test_what_would_replace_the_server_is_refused_before_anything_is_changed(
     assert stack.stack_file.read_text("utf-8") == text
 
 
+@pytest.mark.slow
 def test_an_update_that_fails_is_told_and_the_same_command_goes_on(taken_over: tuple[Project, PulumiProject]) -> None:
     project, stack = taken_over
     stack.write({"serverParameters": {"citus.max_background_task_executors": "nonsense"}})
@@ -147,6 +150,7 @@ def test_an_update_that_fails_is_told_and_the_same_command_goes_on(taken_over: t
     assert nothing_to_do(stack)
 
 
+@pytest.mark.slow
 def test_a_state_that_is_locked_elsewhere_is_told_before_anything_is_changed(
     taken_over: tuple[Project, PulumiProject],
 ) -> None:

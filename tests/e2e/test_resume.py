@@ -76,6 +76,7 @@ def test_killed_after_every_event_the_same_command_converges(project: Project) -
     assert stop_after > 8
 
 
+@pytest.mark.slow
 def test_a_lost_session_is_replaced_and_the_run_goes_on(lab_project: tuple[Project, str]) -> None:
     """The orchestrator's own session is ended by the server in the middle of the rebalance."""
     project, _ = lab_project

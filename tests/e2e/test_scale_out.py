@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import yaml
 
 from tests.fix_lab import Project
@@ -100,6 +101,7 @@ def test_from_four_to_eight_nodes(lab_project: tuple[Project, str]) -> None:
     assert "Nothing to do" in second.stdout
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued(lab_project: tuple[Project, str]) -> None:
     """Ctrl-C while shards move: exit code 130, and the same command does what is left."""
     project, _ = lab_project

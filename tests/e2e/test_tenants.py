@@ -73,6 +73,7 @@ SCHEMAS = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tenant%'"
 TABLES = "SELECT count(*) FROM pg_dist_schema"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seen",
     [

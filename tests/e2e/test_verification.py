@@ -148,6 +148,7 @@ def test_without_damage_it_says_what_was_checked_and_after_a_kill_nothing_of_tha
     assert [check["mode"] for check in json.loads(off.stdout)["verification"]] == ["structure"]
 
 
+@pytest.mark.slow
 def test_what_citus_moves_in_its_own_job_is_compared_too(lab_project: tuple[Project, str]) -> None:
     project, engine = lab_project
     if engine == "embedded":

@@ -152,6 +152,7 @@ def test_everything_that_a_stack_file_can_declare_comes_up_and_stays_the_same(de
     assert whole.preview(expect_no_changes=True, refresh=True) == {}
 
 
+@pytest.mark.slow
 def test_what_azure_changes_itself_after_a_failover_is_no_difference(deploy: Deploy) -> None:
     cluster = deploy(highAvailability="ZoneRedundant")
     cluster.behind_its_back(
@@ -167,6 +168,7 @@ def test_what_azure_changes_itself_after_a_failover_is_no_difference(deploy: Dep
     assert cluster.preview(expect_no_changes=True, refresh=True) == {}
 
 
+@pytest.mark.slow
 def test_drift_behind_pulumis_back_is_seen_and_put_back(deploy: Deploy) -> None:
     cluster = deploy()
     cluster.behind_its_back({"tags": {"owner": "somebody"}, "properties": {"backup": {"backupRetentionDays": 30}}})
@@ -222,6 +224,7 @@ def test_what_would_replace_or_shrink_the_server_fails_the_preview(
     assert len(deployed.arm.writes) == before
 
 
+@pytest.mark.slow
 def test_a_replacement_that_no_rule_foresees_is_refused_by_protect(deploy: Deploy) -> None:
     """A server without passwords has no login, and one cannot be added: Pulumi would replace the server."""
     cluster = deploy(
