@@ -77,7 +77,7 @@ def test_just_below_the_limit_nothing_speeds_up_again() -> None:
     assert {pace.share for _, pace in watched({0: 19.0}, 60, Pace(0.25, 0.0, "it was too much"))} == {0.25}
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 9), st.floats(0.5, 30))
 def test_property_moves_make_no_more_looks_slow_than_a_p99_allows(each: int, length: float) -> None:
     """Whatever one costs up to what is held against it, in a quarter of an hour of moves of the same kind."""
