@@ -6,6 +6,7 @@ Copies that differ are found before their move commits: tests/clients/test_copie
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.e2e.test_moves import connect, crowd, leftovers, placement, until
 from tests.fix_lab import Project
 
 SLOWLY = ("--transfer-mode", "force_logical", "--parallel", "1", "--yes", "--events")
+TENANTS = 8
 Damage = Callable[[Project, str], None]
 
 
@@ -40,17 +42,9 @@ def on_shard(project: Project, schema: str, *statements: str) -> None:
 
 
 def by_admin(statement: str) -> Damage:
-    """Again and again until it changes something."""
-
     def damage(project: Project, schema: str) -> None:
-        def done() -> bool:
-            with connect(project) as admin:
-                try:
-                    return admin.execute(statement.format(schema=schema)).rowcount > 0
-                except psycopg.errors.UndefinedTable:
-                    return False
-
-        until(done)
+        with connect(project) as admin:
+            assert admin.execute(statement.format(schema=schema)).rowcount > 0
 
     return damage
 
@@ -86,24 +80,38 @@ def staying(project: Project, running: Any) -> str:
     return next(str(name).split(".")[0] for name, shard in rows if shard not in moving and name.startswith("s"))
 
 
+def has_written(project: Project) -> bool:
+    """As many of its own rows as are damaged."""
+    with connect(project) as admin:
+        try:
+            found = admin.execute("SELECT count(*) >= 3 FROM orchestrator_probe.written").fetchone()
+        except psycopg.errors.UndefinedTable:
+            return False
+    return found == (True,)
+
+
 def test_every_damage_done_while_shards_move_fails_the_run_by_name(lab_project: tuple[Project, str]) -> None:
     project, engine = lab_project
     if engine == "embedded":
         pytest.skip("engine embedded: placement is simulated, there are no shards to damage")
-    crowd(project, 5, rows=20000)
+    crowd(project, TENANTS, rows=20000)
     with connect(project) as admin:
         admin.execute("CREATE SCHEMA numbered")
         admin.execute("SELECT citus_schema_distribute('numbered')")
         admin.execute("CREATE TABLE numbered.t (id bigserial PRIMARY KEY)")
         admin.execute("INSERT INTO numbered.t SELECT nextval('numbered.t_id_seq') FROM generate_series(1, 9)")
-        for number in range(5):
+        for number in range(TENANTS):
             admin.execute(f"CREATE INDEX by_v ON s{number}.t (v)")
             admin.execute(f"GRANT SELECT ON s{number}.t TO PUBLIC")
     for back, damages in zip((("--moves", "direct"), ("--undo", "1")), RUNS, strict=True):
         running = project.start("rebalance", *back, *SLOWLY)
         schema = staying(project, running)
+        until(lambda: has_written(project))
+        # It neither ends nor goes on before all of it is done.
+        running.send_signal(signal.SIGSTOP)
         for damage, _ in damages:
             damage(project, schema)
+        running.send_signal(signal.SIGCONT)
         _, error = running.communicate(timeout=180)
         assert running.returncode == 1
         assert [said for _, said in damages if said not in error] == [], error
