@@ -16,7 +16,7 @@ PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(UV)
 	@$(RUN) $(PYTEST)
 
-# End-to-end tests on every engine that is here, not only on the best one; of tables of faults each line.
+# End-to-end tests on every engine that is here, not only on the best one, and the tests marked slow.
 test-all: $(UV)
 	@$(RUN) $(PYTEST) --everything
 

@@ -7,8 +7,8 @@ A lab of two nodes becomes one of four; then the same shard groups are moved to 
 at a fixed pace all the while; some time after the first move begins their number is tripled: that is the load step.
 Before the moves both loads are measured without any moves: a p99 is compared with that of the same load. The guard's
 limit is `--max-p99 2x`: it measures its probe's usual latency itself, under the small load. Without a guard the moves
-are over within half a minute; with it they are watched for a minute under each load, and then stopped. Writes
-bench/results/guard.json. Cleans up after itself; about seven minutes (`--small`: about one and a half).
+are over within half a minute; with it they are watched for fifty seconds under each load and, where some are left,
+stopped. Writes bench/results/guard.json. Cleans up after itself; five minutes (`--small`: about one and a half).
 """
 
 from __future__ import annotations
@@ -234,7 +234,9 @@ def reaction(running: Running, began: float, stepped: float, ended: float) -> di
         "share_of_the_step_slowed": round(states.count("slowed") / len(states), 2) if states else None,
         "moves_begun_during_the_step": sum(stepped <= at < ended for at, _ in running.of("move_started")),
         "said": [
-            [round(at - stepped, 1), event["text"]] for at, event in running.of("notice") if "oves " in event["text"]
+            [round(at - stepped, 1), event["text"]]
+            for at, event in running.of("notice")
+            if "moves " in event["text"].lower()
         ],
     }
 

@@ -44,11 +44,17 @@ def engines() -> dict[str, Availability]:
     return {found.engine: found for found in survey()}
 
 
-def engine_of(request: pytest.FixtureRequest, among: Sequence[EngineName] = ORDER) -> EngineName:
-    """That of this parameter, for end-to-end tests: only the best one that is here, or each with --everything."""
+def available(request: pytest.FixtureRequest) -> EngineName:
+    """The engine of this parameter; skips with the reason where it is not here."""
     engine: EngineName = request.param
     if not engines()[engine].available:
         pytest.skip(f"engine {engine}: {engines()[engine].reason}")
+    return engine
+
+
+def engine_of(request: pytest.FixtureRequest, among: Sequence[EngineName] = ORDER) -> EngineName:
+    """That of this parameter, for end-to-end tests: only the best one that is here, or each with --everything."""
+    engine = available(request)
     best = next(name for name in among if engines()[name].available)
     if engine != best and not request.config.getoption("--everything"):
         pytest.skip(f"engine {engine}: end-to-end tests ran on {best}; `make test-all` runs them on every engine")
@@ -148,10 +154,7 @@ def clusters(lab_base: Path) -> Iterator[Callable[[EngineName], Cluster]]:
 
 @pytest.fixture(scope="session", params=ORDER)
 def cluster(request: pytest.FixtureRequest, clusters: Callable[[EngineName], Cluster]) -> Cluster:
-    engine: EngineName = request.param
-    if not engines()[engine].available:
-        pytest.skip(f"engine {engine}: {engines()[engine].reason}")
-    return clusters(engine)
+    return clusters(available(request))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from bench.saturation.disk import SlowServer, slow_server
 from bench.saturation.loads import LOADS, Load
@@ -33,10 +32,6 @@ pytestmark = [
 TRIES = 3
 # Of those that use up the disk, locks and connections one each; none that keeps both processors busy for long.
 ALWAYS = ("much WAL on a disk of 10 MB/s", "one hot row", "a role with 10 connections")
-
-
-def _param(load: Load) -> ParameterSet:
-    return pytest.param(load, id=load.name, marks=() if load.name in ALWAYS else pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +63,10 @@ def named(server: SlowServer, load: Load) -> None:
     assert (found["saturated"], load.says in said) == (load.expected, True), (said, found["steps"])
 
 
-@pytest.mark.parametrize("load", [_param(load) for load in LOADS])
+@pytest.mark.parametrize(
+    "load",
+    [pytest.param(load, id=load.name, marks=() if load.name in ALWAYS else pytest.mark.slow) for load in LOADS],
+)
 def test_what_is_used_up_is_named(installed: SlowServer, load: Load) -> None:
     named(installed, load)
 

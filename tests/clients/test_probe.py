@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from orchestrator.clients.moves.probe import LoadGauge
 from tests.fix_lab import Cluster
+from tests.fix_standin import await_true
 
 
 @pytest.fixture
@@ -24,11 +25,7 @@ def gauge(cluster: Cluster) -> Iterator[LoadGauge]:
         admin.execute("DROP SCHEMA looked_at CASCADE")
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+until = partial(await_true, seconds=60)
 
 
 def slow(gauge: LoadGauge) -> list[float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from orchestrator.clients.checks import probe_writes
 from orchestrator.clients.checks.probe_writes import SCHEMA, ProbeWrites, sweep
 from tests.fix_lab import Cluster
+from tests.fix_standin import await_true
 
 
 @pytest.fixture
@@ -30,11 +31,7 @@ def writes(cluster: Cluster, admin: Any) -> Iterator[ProbeWrites]:
     made.close()
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+until = partial(await_true, seconds=60)
 
 
 def everywhere(admin: Any, query: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.fix_lab import Project
+from tests.fix_standin import await_true
 
 
 def connect(project: Project) -> psycopg.Connection[Any]:
@@ -52,11 +53,7 @@ def leftovers(project: Project) -> int:
         return int(admin.execute("SELECT count(*) FROM pg_dist_cleanup").fetchone()[0])  # type: ignore[index]
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+until = partial(await_true, seconds=60)
 
 
 def wait_for(running: subprocess.Popen[str], text: str) -> str:

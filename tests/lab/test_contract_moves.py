@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 
 import psycopg
 import pytest
@@ -13,13 +12,9 @@ from orchestrator.clients.cluster.citus import CitusClient
 from orchestrator.core.planning.placement import predict
 from orchestrator.core.planning.steps import AT_ONCE
 from tests.fix_sandbox import Sandbox
+from tests.fix_standin import await_true
 
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+until = partial(await_true, seconds=60)
 
 
 # Rebalancing
